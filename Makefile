@@ -1,0 +1,87 @@
+# The commands of this project. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STACK ?= sandbox
+SANDBOX := $(BIN)/python -m sandbox
+# Pulumi in the sandbox's world: its endpoints, tokens and state backend, nothing of yours.
+IN_SANDBOX := eval "$$($(SANDBOX) env)" &&
+ARGS ?=
+
+.PHONY: help venv lock install up preview refresh status ssh logs destroy clean test lint fmt config-test e2e bench
+
+help: ## list the commands
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.stamp: requirements-uv.txt requirements-dev.txt
+	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing the pinned Python packages"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements-dev.txt
+	@touch $@
+
+venv: $(VENV)/.stamp ## make the Python environment
+
+lock: ## resolve pyproject.toml into the hashed requirements files
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header -o requirements.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --group sandbox --group dev -c requirements.txt \
+	  --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt
+	@awk '/^uv==/{on=1} on&&(/^uv==/||/--hash/){print;next} on{exit}' requirements-dev.txt \
+	  | sed '$$ s/ \\$$//' > requirements-uv.txt
+
+install: venv ## fetch or build the tools and images of the sandbox (cached, first time minutes)
+	@$(SANDBOX) install
+
+up: install ## bring up the pair on a cloud in a box, or change it
+	@$(SANDBOX) up
+	@$(IN_SANDBOX) { pulumi stack select $(STACK) 2>/dev/null || pulumi stack init $(STACK); } && \
+	  pulumi up -s $(STACK) --yes --skip-preview $(ARGS)
+	@$(SANDBOX) status
+
+preview: ## show what `make up` would change
+	@$(IN_SANDBOX) pulumi preview -s $(STACK) $(ARGS)
+
+refresh: ## read the live state of every resource and show the drift
+	@$(IN_SANDBOX) pulumi refresh -s $(STACK) --preview-only --diff $(ARGS)
+
+status: ## what runs, and whether it is healthy
+	@$(SANDBOX) status
+
+ssh: ## open a shell on a node: make ssh node=vps-01
+	@$(SANDBOX) ssh $(node)
+
+logs: ## the tails of all logs of the sandbox
+	@$(SANDBOX) logs
+
+destroy: ## remove the sandbox: servers, networks, processes, state
+	@$(SANDBOX) destroy
+
+clean: destroy ## remove the sandbox and the Python environment; the download cache stays
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+test: venv ## unit and contract tests: Python alone, no root, no Docker, no cloud
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: venv ## format check, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+fmt: venv ## format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+config-test: install ## every rendered file checked by its own program
+	@$(BIN)/python -m pytest tests/config $(ARGS)
+
+e2e: install config-test ## boot the sandbox, run the real engine against it, break things
+	@$(BIN)/python -m pytest tests/e2e -s --timeout=1800 $(ARGS)
+
+bench: install ## times of up, preview and rebuild, as ratios to floors of the same run
+	@$(BIN)/python -m bench $(ARGS)
