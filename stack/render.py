@@ -1,0 +1,210 @@
+"""Renders what runs on a node: the compose file and one folder a service.
+
+Pure and deterministic: equal contexts give equal bytes, so a change of the bundle's hash always
+means a change of what runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from stack.catalogue import Catalogue, load_catalogue
+from stack.limits import SERVICES, ServiceLimits
+
+STACK_DIR = Path(__file__).parent
+
+# Services that bring files of their own; each has a folder of the same name.
+CONFIGURED_SERVICES = ("alertmanager", "nginx", "postgres", "prometheus")
+
+# Containers are not root, so the secrets they mount are readable by this group on the node.
+SECRETS_GID = 64000
+SECRETS_MODE = "0440"
+
+_NODE_NAME = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+_HOST_NAME = re.compile(
+    r"^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}$"
+)
+_SIZE = re.compile(r"^[1-9][0-9]*(?:MB|GB|TB)$")
+
+
+class StackError(ValueError):
+    """The context cannot be rendered; the message names the field and the remedy."""
+
+
+@dataclass(frozen=True)
+class StackContext:
+    """Everything that the stack of one node depends on.
+
+    Args:
+        node: name of this node, such as vps-01.
+        peer: name of the other node.
+        role: role of the node when no arbiter says otherwise.
+        public_name: the name that devices and people use.
+        domain: the zone; nodes are reachable as <node>.<domain>.
+        fleet_size: devices that the pair is sized for.
+        registry: registry that mirrors every image, or None for each image's own.
+        limits: limits of each service in `stack.limits.SERVICES`.
+        retention_days: how long Prometheus keeps samples, in days.
+        retention_size: how much disk Prometheus may fill, such as 60GB.
+        environment: name of the deployment, such as prod; a label on every metric and alert.
+        own_registry: registry of the images built from this repository; needed without a mirror.
+        trusted_proxy_cidrs: networks whose CF-Connecting-IP header is believed; empty for none.
+        peer_address: host name or address of the peer on the tailnet; None for its node name.
+    """
+
+    node: str
+    peer: str
+    role: Literal["primary", "standby"]
+    public_name: str
+    domain: str
+    fleet_size: int
+    registry: str | None
+    limits: Mapping[str, ServiceLimits]
+    retention_days: int
+    retention_size: str
+    environment: str
+    own_registry: str | None = None
+    trusted_proxy_cidrs: tuple[str, ...] = ()
+    peer_address: str | None = None
+
+    def __post_init__(self) -> None:
+        for field, name in (("node", self.node), ("peer", self.peer)):
+            if not _NODE_NAME.match(name):
+                raise StackError(
+                    f"{field}: {name!r} is no host name; use letters, digits and dashes"
+                )
+        if self.node == self.peer:
+            raise StackError(f"peer: {self.peer!r} is the node itself; name the other node")
+        if not _NODE_NAME.match(self.environment):
+            raise StackError(f"environment: {self.environment!r} is no plain name, such as prod")
+        for field, name in (
+            ("public_name", self.public_name),
+            ("domain", self.domain),
+            ("peer_address", self.peer_address or self.peer),
+        ):
+            if not _HOST_NAME.match(name):
+                raise StackError(f"{field}: {name!r} is no host name, such as fleet.example.com")
+        if not _SIZE.match(self.retention_size):
+            raise StackError(
+                f"retention_size: {self.retention_size!r} is no size; write a number and MB, GB or TB"
+            )
+        for field, number in (
+            ("retention_days", self.retention_days),
+            ("fleet_size", self.fleet_size),
+        ):
+            if number < 1:
+                raise StackError(f"{field}: {number} is not a positive number")
+        missing = [name for name in SERVICES if name not in self.limits]
+        if missing:
+            raise StackError(f"limits: none for {', '.join(missing)}; see stack.limits.limits_for")
+        for cidr in self.trusted_proxy_cidrs:
+            try:
+                network = ipaddress.ip_network(cidr)
+            except ValueError as error:
+                raise StackError(f"trusted_proxy_cidrs: {cidr!r} is no network: {error}") from None
+            if network.prefixlen == 0:
+                raise StackError(
+                    f"trusted_proxy_cidrs: {cidr} would let anyone forge a client address; "
+                    "give the networks of the proxy"
+                )
+
+
+def render_stack(context: StackContext) -> dict[str, bytes]:
+    """Render every file of a node's stack.
+
+    Returns:
+        File contents by path, relative to the folder of the node in the bundle, sorted by path.
+
+    Raises:
+        StackError: the context is not usable.
+        stack.catalogue.CatalogueError: an image has no registry.
+    """
+    return _render(context, load_catalogue())
+
+
+def _render(context: StackContext, catalogue: Catalogue) -> dict[str, bytes]:
+    environment = Environment(
+        loader=FileSystemLoader(STACK_DIR),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        # The templates are configuration files, not HTML; values are checked or quoted in place.
+        autoescape=False,  # noqa: S701
+    )
+    variables: dict[str, object] = {
+        "node": context.node,
+        "peer": context.peer,
+        "peer_address": context.peer_address or context.peer,
+        "role": context.role,
+        "public_name": context.public_name,
+        "node_name": f"{context.node}.{context.domain}",
+        "environment": context.environment,
+        "fleet_size": context.fleet_size,
+        "retention_days": context.retention_days,
+        "retention_size": context.retention_size,
+        "trusted_proxy_cidrs": sorted(context.trusted_proxy_cidrs),
+        "secrets_gid": SECRETS_GID,
+        "limits": {name: context.limits[name] for name in SERVICES},
+    }
+
+    files: dict[str, bytes] = {}
+    config_hashes: dict[str, str] = {}
+    for service in CONFIGURED_SERVICES:
+        rendered = _render_folder(environment, service, variables)
+        config_hashes[service] = _hash(rendered)
+        files.update(rendered)
+
+    variables["config_hash"] = config_hashes
+    variables["images"] = {
+        name: catalogue.reference(
+            name, registry=context.registry, own_registry=context.own_registry
+        )
+        for name in catalogue.images
+    }
+    compose = environment.get_template("compose.yaml.j2").render(variables)
+    files["compose.yaml"] = compose.encode()
+    files["secrets.json"] = _secrets_of(compose)
+    return dict(sorted(files.items()))
+
+
+def _render_folder(
+    environment: Environment, service: str, variables: Mapping[str, object]
+) -> dict[str, bytes]:
+    """All files of one service: templates rendered, everything else as it is."""
+    rendered = {}
+    for path in sorted((STACK_DIR / service).rglob("*")):
+        if not path.is_file():
+            continue
+        name = path.relative_to(STACK_DIR).as_posix()
+        if path.suffix == ".j2":
+            text = environment.get_template(name).render(variables)
+            rendered[name.removesuffix(".j2")] = text.encode()
+        else:
+            rendered[name] = path.read_bytes()
+    return rendered
+
+
+def _hash(files: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _secrets_of(compose: str) -> bytes:
+    """Tells the node which secret files containers mount, so that it can set their group."""
+    names = sorted(yaml.safe_load(compose)["secrets"])
+    document = {"gid": SECRETS_GID, "mode": SECRETS_MODE, "files": names}
+    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
