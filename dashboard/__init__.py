@@ -1,0 +1,1 @@
+"""The fleet's API and its database schema."""

@@ -1,0 +1,1 @@
+"""The fleet API: devices report here, operators read here."""

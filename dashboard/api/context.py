@@ -1,0 +1,60 @@
+"""What the routes share, hung on the application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from dashboard.api.auth import bearer_token, matches, refuse_token
+from dashboard.api.database import Database
+from dashboard.api.leadership import Leadership, LeadershipSource
+from dashboard.api.metrics import Metrics
+from dashboard.api.settings import Settings
+
+
+def utc_now() -> datetime:
+    """The present time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Context:
+    """The application's parts."""
+
+    settings: Settings
+    database: Database
+    leadership: LeadershipSource
+    metrics: Metrics
+    now: Callable[[], datetime] = utc_now
+
+
+def get_context(request: Request) -> Context:
+    """The parts of the application that answers this request."""
+    return cast(Context, request.app.state.context)
+
+
+AppContext = Annotated[Context, Depends(get_context)]
+Token = Annotated[str, Depends(bearer_token)]
+
+
+async def require_leader(context: AppContext) -> Leadership:
+    """Lets a write pass on the leader alone."""
+    return await context.leadership.require()
+
+
+async def require_operator(context: AppContext, token: Token) -> None:
+    """Lets the operator pass."""
+    if not matches(token, context.settings.operator_token):
+        raise refuse_token("for reading or changing the fleet; use the operator token")
+
+
+Leader = Annotated[Leadership, Depends(require_leader)]
+
+
+def client_address(request: Request) -> str | None:
+    """Address of the client, as nginx saw it."""
+    return request.client.host if request.client else None

@@ -1,0 +1,120 @@
+"""Settings of the API, from the environment; secrets come from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong; the message names the variable and the remedy."""
+
+
+@dataclass(frozen=True)
+class DatabaseSettings:
+    """How to reach PostgreSQL.
+
+    Args:
+        host: host name, or the folder of the socket.
+        password: password of the user; None where the server does not ask for one.
+        statement_timeout_ms: longest time a statement may run, in milliseconds.
+    """
+
+    host: str
+    port: int = 5432
+    name: str = "overlord"
+    user: str = "overlord_app"
+    password: str | None = field(default=None, repr=False)
+    pool_size: int = 16
+    statement_timeout_ms: int = 5000
+
+    def connection_arguments(self) -> dict[str, str | int]:
+        """Arguments for psycopg.connect."""
+        arguments: dict[str, str | int] = {
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.name,
+            "user": self.user,
+            "connect_timeout": 5,
+            "application_name": "overlord-api",
+            "options": f"-c statement_timeout={self.statement_timeout_ms} -c timezone=UTC",
+        }
+        if self.password is not None:
+            arguments["password"] = self.password
+        return arguments
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the API depends on.
+
+    Args:
+        node: name of the node the API runs on.
+        agent_url: base URL of the node agent, asked for leadership.
+        enrol_token: whoever has it may enrol devices.
+        operator_token: whoever has it may read and change the fleet.
+        max_body_bytes: largest request body, after which the answer is 413.
+        history_days: how long reported status is kept, in days.
+    """
+
+    node: str
+    listen_host: str
+    listen_port: int
+    agent_url: str
+    database: DatabaseSettings
+    enrol_token: str = field(repr=False)
+    operator_token: str = field(repr=False)
+    max_body_bytes: int = 256 * 1024
+    history_days: int = 90
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a variable is missing or wrong, or a secret's file cannot be read.
+        """
+        host, _, port = required(environment, "OVERLORD_LISTEN").rpartition(":")
+        if not host or not port.isdigit():
+            raise SettingsError("OVERLORD_LISTEN must be HOST:PORT, such as 127.0.0.1:8000")
+        return cls(
+            node=required(environment, "OVERLORD_NODE"),
+            listen_host=host,
+            listen_port=int(port),
+            agent_url=required(environment, "OVERLORD_AGENT_URL").rstrip("/"),
+            database=DatabaseSettings(
+                host=required(environment, "OVERLORD_DATABASE_HOST"),
+                password=secret(environment, "OVERLORD_DATABASE_PASSWORD_FILE"),
+            ),
+            enrol_token=secret(environment, "OVERLORD_ENROL_TOKEN_FILE"),
+            operator_token=secret(environment, "OVERLORD_OPERATOR_TOKEN_FILE"),
+        )
+
+
+def required(environment: Mapping[str, str], name: str) -> str:
+    """The value of a variable that must be set.
+
+    Raises:
+        SettingsError: it is not set.
+    """
+    value = environment.get(name, "").strip()
+    if not value:
+        raise SettingsError(f"{name} is not set; see stack/compose.yaml.j2 for its value")
+    return value
+
+
+def secret(environment: Mapping[str, str], name: str) -> str:
+    """The content of the file that a variable names.
+
+    Raises:
+        SettingsError: the variable is not set, or the file is missing, unreadable or empty.
+    """
+    path = Path(required(environment, name))
+    try:
+        value = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{name}: {path} cannot be read ({error.strerror})") from None
+    if not value:
+        raise SettingsError(f"{name}: {path} is empty")
+    return value

@@ -1,0 +1,109 @@
+"""Records reported statuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dashboard.api.clock import Judged
+from dashboard.api.database import Connection
+from dashboard.api.models import StatusReport
+
+
+@dataclass(frozen=True)
+class AcceptedReport:
+    """A report whose time has been judged."""
+
+    report: StatusReport
+    judged: Judged
+    received_at: datetime
+
+
+# One statement for one report or a thousand. History takes each event once; the latest status
+# follows only forward in time, decided on the row as it is when the lock is held, so concurrent
+# reports cannot turn it back. The events of a status change fall out of the same statement.
+_RECORD = """
+WITH incoming AS (
+    SELECT DISTINCT ON (device_id, event_time, event_id) *
+    FROM unnest(
+        %(device_id)s::text[], %(event_id)s::uuid[], %(event_time)s::timestamptz[],
+        %(observed_at)s::timestamptz[], %(received_at)s::timestamptz[], %(status)s::text[],
+        %(message)s::text[], %(uptime_seconds)s::bigint[], %(config_version)s::text[],
+        %(agent_version)s::text[], %(clock_skew_seconds)s::double precision[],
+        %(metrics)s::text[]
+    ) AS given (
+        device_id, event_id, event_time, observed_at, received_at, status, message,
+        uptime_seconds, config_version, agent_version, clock_skew_seconds, metrics
+    )
+), recorded AS (
+    INSERT INTO status_history (
+        device_id, event_id, event_time, observed_at, received_at, status, message,
+        uptime_seconds, config_version, agent_version, clock_skew_seconds, metrics
+    )
+    SELECT device_id, event_id, event_time, observed_at, received_at, status, message,
+        uptime_seconds, config_version, agent_version, clock_skew_seconds, metrics::jsonb
+    FROM incoming
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), newest AS (
+    SELECT DISTINCT ON (device_id) *
+    FROM recorded
+    ORDER BY device_id, observed_at DESC, event_time DESC, event_id DESC
+), previous AS (
+    SELECT device_id, status FROM device_latest WHERE device_id IN (SELECT device_id FROM newest)
+), moved AS (
+    INSERT INTO device_latest AS latest (
+        device_id, event_id, event_time, observed_at, received_at, status, message,
+        uptime_seconds, config_version, agent_version, clock_skew_seconds, metrics
+    )
+    SELECT device_id, event_id, event_time, observed_at, received_at, status, message,
+        uptime_seconds, config_version, agent_version, clock_skew_seconds, metrics
+    FROM newest
+    ON CONFLICT (device_id) DO UPDATE SET
+        event_id = EXCLUDED.event_id, event_time = EXCLUDED.event_time,
+        observed_at = EXCLUDED.observed_at, received_at = EXCLUDED.received_at,
+        status = EXCLUDED.status, message = EXCLUDED.message,
+        uptime_seconds = EXCLUDED.uptime_seconds, config_version = EXCLUDED.config_version,
+        agent_version = EXCLUDED.agent_version,
+        clock_skew_seconds = EXCLUDED.clock_skew_seconds, metrics = EXCLUDED.metrics
+    WHERE (latest.observed_at, latest.event_time, latest.event_id)
+        < (EXCLUDED.observed_at, EXCLUDED.event_time, EXCLUDED.event_id)
+    RETURNING device_id, status, observed_at, message
+), changed AS (
+    INSERT INTO events (device_id, at, kind, detail)
+    SELECT moved.device_id, moved.observed_at, 'status_changed', jsonb_build_object(
+        'from', previous.status, 'to', moved.status, 'message', moved.message
+    )
+    FROM moved LEFT JOIN previous USING (device_id)
+    WHERE previous.status IS DISTINCT FROM moved.status
+)
+SELECT event_id FROM recorded
+"""
+
+
+async def record(connection: Connection, reports: Sequence[AcceptedReport]) -> set[str]:
+    """Record reports; those already there are left as they are.
+
+    Returns:
+        The event ids that were new.
+    """
+    columns: dict[str, list[object]] = {
+        "device_id": [r.report.device_id for r in reports],
+        "event_id": [r.report.event_id for r in reports],
+        "event_time": [r.report.event_time for r in reports],
+        "observed_at": [r.judged.observed_at for r in reports],
+        "received_at": [r.received_at for r in reports],
+        "status": [r.report.status for r in reports],
+        "message": [r.report.message for r in reports],
+        "uptime_seconds": [r.report.uptime_seconds for r in reports],
+        "config_version": [r.report.config_version for r in reports],
+        "agent_version": [r.report.agent_version for r in reports],
+        "clock_skew_seconds": [
+            None if r.judged.skew is None else r.judged.skew.total_seconds() for r in reports
+        ],
+        "metrics": [json.dumps(r.report.metrics, allow_nan=False) for r in reports],
+    }
+    cursor = await connection.execute(_RECORD, columns)
+    return {str(row["event_id"]) for row in await cursor.fetchall()}

@@ -1,0 +1,195 @@
+"""Brings the database to what the API needs: `python -m dashboard.migrate`.
+
+Runs once before each start of the API, as the superuser through the server's socket. Roles and
+their passwords are set every time, so a changed password takes effect by a restart. On a replica
+it does nothing: everything arrives from the primary.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from psycopg import sql
+from sqlalchemy import URL, create_engine
+
+from dashboard.api.log import configure_logging
+from dashboard.api.settings import SettingsError, required, secret
+
+_log = logging.getLogger("overlord.migrate")
+
+OWNER_ROLE = "overlord_owner"
+APP_ROLE = "overlord_app"
+REPLICATION_ROLE = "overlord_replication"
+DATABASE = "overlord"
+
+# Two migrations at once must not meet; any fixed number does.
+_LOCK = 6_204_113
+
+
+@dataclass(frozen=True)
+class MigrationSettings:
+    """Where the server is and which passwords its roles shall have."""
+
+    host: str
+    superuser_password: str = field(repr=False)
+    app_password: str = field(repr=False)
+    replication_password: str = field(repr=False)
+    port: int = 5432
+    superuser: str = "postgres"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> MigrationSettings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a variable is missing or wrong.
+        """
+        return cls(
+            host=required(environment, "OVERLORD_DATABASE_HOST"),
+            superuser_password=secret(environment, "OVERLORD_SUPERUSER_PASSWORD_FILE"),
+            app_password=secret(environment, "OVERLORD_DATABASE_PASSWORD_FILE"),
+            replication_password=secret(environment, "OVERLORD_REPLICATION_PASSWORD_FILE"),
+        )
+
+
+def migrate(settings: MigrationSettings) -> bool:
+    """Make roles, database and schema what they should be.
+
+    Returns:
+        False on a replica, where nothing was done.
+    """
+    with _connect(settings, "postgres") as server:
+        row = server.execute("SELECT pg_is_in_recovery()").fetchone()
+        if row is not None and row[0]:
+            _log.info("the server is a replica; nothing to do")
+            return False
+        server.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        _ensure_roles(server, settings)
+        _ensure_database(server)
+        upgrade(settings)
+        with _connect(settings, DATABASE) as database:
+            # Reports may arrive before the API has looked after its partitions.
+            today = datetime.now(UTC).date()
+            database.execute("SELECT ensure_status_partitions(%s - 8, %s + 2)", [today, today])
+    return True
+
+
+def upgrade(settings: MigrationSettings, revision: str = "head") -> None:
+    """Upgrade the schema to a revision."""
+    _alembic(settings, command.upgrade, revision)
+
+
+def downgrade(settings: MigrationSettings, revision: str) -> None:
+    """Take the schema back to a revision; data of what is dropped is lost."""
+    _alembic(settings, command.downgrade, revision)
+
+
+def _connect(settings: MigrationSettings, database: str) -> psycopg.Connection:
+    return psycopg.connect(
+        host=settings.host,
+        port=settings.port,
+        user=settings.superuser,
+        dbname=database,
+        autocommit=True,
+        connect_timeout=10,
+        application_name="overlord-migrate",
+    )
+
+
+def _ensure_roles(server: psycopg.Connection, settings: MigrationSettings) -> None:
+    existing = {row[0] for row in server.execute("SELECT rolname FROM pg_roles").fetchall()}
+    for role, attributes in (
+        (OWNER_ROLE, "NOLOGIN"),
+        (APP_ROLE, "LOGIN"),
+        (REPLICATION_ROLE, "LOGIN REPLICATION"),
+    ):
+        verb = "ALTER" if role in existing else "CREATE"
+        server.execute(
+            sql.SQL("{verb} ROLE {role} {attributes}").format(
+                verb=sql.SQL(verb), role=sql.Identifier(role), attributes=sql.SQL(attributes)
+            )
+        )
+    for role, password in (
+        (settings.superuser, settings.superuser_password),
+        (APP_ROLE, settings.app_password),
+        (REPLICATION_ROLE, settings.replication_password),
+    ):
+        # Hashed here, so that the password itself can never be in the server's log.
+        verifier = server.pgconn.encrypt_password(
+            password.encode(), role.encode(), b"scram-sha-256"
+        ).decode()
+        server.execute(
+            sql.SQL("ALTER ROLE {role} PASSWORD {verifier}").format(
+                role=sql.Identifier(role), verifier=sql.Literal(verifier)
+            )
+        )
+
+
+def _ensure_database(server: psycopg.Connection) -> None:
+    found = server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+    if found is None:
+        server.execute(
+            sql.SQL("CREATE DATABASE {name} OWNER {owner}").format(
+                name=sql.Identifier(DATABASE), owner=sql.Identifier(OWNER_ROLE)
+            )
+        )
+    # By default everybody may connect to every database and make temporary tables there.
+    server.execute(
+        sql.SQL("REVOKE ALL ON DATABASE {name} FROM PUBLIC").format(name=sql.Identifier(DATABASE))
+    )
+    server.execute(
+        sql.SQL("GRANT CONNECT ON DATABASE {name} TO {app}").format(
+            name=sql.Identifier(DATABASE), app=sql.Identifier(APP_ROLE)
+        )
+    )
+
+
+def _alembic(settings: MigrationSettings, action: object, revision: str) -> None:
+    assert callable(action)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    engine = create_engine(
+        URL.create(
+            "postgresql+psycopg",
+            username=settings.superuser,
+            database=DATABASE,
+            query={"host": settings.host, "port": str(settings.port)},
+        )
+    )
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"SET ROLE {OWNER_ROLE}")
+            config.attributes["connection"] = connection
+            action(config, revision)
+    finally:
+        engine.dispose()
+
+
+def main() -> int:
+    """Migrate; 0 when the database is as it should be."""
+    configure_logging()
+    try:
+        settings = MigrationSettings.from_environment(os.environ)
+    except SettingsError as error:
+        print(f"overlord-migrate: {error}", file=sys.stderr)
+        return 2
+    try:
+        migrate(settings)
+    except psycopg.OperationalError as error:
+        _log.error("PostgreSQL at %s does not answer: %s", settings.host, error)
+        return 1
+    _log.info("the database is up to date")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
