@@ -19,13 +19,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # The network of the emulated data centres: documentation ranges, so that no real host is shadowed.
 NETWORK = "overlord-sandbox"
 BRIDGE = "overlord0"
-SUBNET = "203.0.113.0/24"
+SUBNET = "198.51.100.0/24"
 SUBNET_V6 = "2001:db8::/32"
-GATEWAY = "203.0.113.1"
+GATEWAY = "198.51.100.1"
 GATEWAY_V6 = "2001:db8::1"
-EDGE_ADDRESS = "203.0.113.2"
+EDGE_ADDRESS = "198.51.100.2"
 """Source address of connections from the edge to an origin."""
-FIRST_SERVER_ADDRESS = "203.0.113.10"
+FIRST_SERVER_ADDRESS = "198.51.100.10"
 
 # On loopback: what the operator's machine reaches over the internet in production.
 LOOPBACK = "127.0.0.1"
