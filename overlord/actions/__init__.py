@@ -1,0 +1,1 @@
+"""What changes a node. Actions carry out what was decided elsewhere."""

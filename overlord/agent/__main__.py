@@ -1,0 +1,100 @@
+"""python3 -m overlord.agent: observe, decide, act, every few seconds."""
+
+import logging
+import signal
+import threading
+import time
+from types import FrameType
+
+from overlord.agent.act import Actor
+from overlord.agent.http import Service
+from overlord.agent.notify import notify
+from overlord.agent.state import State
+from overlord.decide import (
+    Action,
+    AllowWrites,
+    History,
+    RestartService,
+    decide,
+    remember,
+    with_restart,
+)
+from overlord.facts.observe import observe, observe_slow
+from overlord.files import write
+from overlord.paths import Paths
+from overlord.runner import SystemRunner
+from overlord.settle import code_digest
+
+ROUND_SECONDS = 5.0
+SLOW_SECONDS = 30.0
+
+log = logging.getLogger("overlord.agent")
+
+
+def run(paths: Paths, stop: threading.Event) -> None:
+    """The loop, until stop is set."""
+    runner = SystemRunner()
+    state = State()
+    history = History()
+    service = Service(state)
+    threading.Thread(target=service.serve_forever, name="http", daemon=True).start()
+    write(paths.agent_code, code_digest().encode())
+    slow, slow_at = observe_slow(paths, runner), time.monotonic()
+    previous: Action | None = None
+    ready = False
+    hands: threading.Thread | None = None
+    while True:
+        if time.monotonic() - slow_at >= SLOW_SECONDS:
+            slow, slow_at = observe_slow(paths, runner), time.monotonic()
+        facts = observe(paths, slow)
+        history = remember(history, facts)
+        actions = decide(facts, history)
+        state.publish(facts, actions)
+        if actions[0] != previous:
+            previous = actions[0]
+            log.warning("%s", previous)
+        if not ready:
+            notify("READY=1")
+            ready = True
+        notify(f"WATCHDOG=1\nSTATUS={_summary(actions)}")
+        if len(actions) > 1 and not (hands and hands.is_alive()):
+            for action in actions:
+                if isinstance(action, RestartService):
+                    history = with_restart(history, action.service, facts.time)
+            # Apart from the loop: a restart takes as long as a service's grace period, and
+            # meanwhile /leader must go on telling the truth.
+            hands = threading.Thread(
+                target=_act, args=(Actor(paths, runner, facts.node), actions), daemon=True
+            )
+            hands.start()
+            slow_at -= SLOW_SECONDS  # see soon whether it helped
+        if stop.wait(ROUND_SECONDS):
+            break
+    notify("STOPPING=1")
+    service.shutdown()
+
+
+def _act(actor: Actor, actions: tuple[Action, ...]) -> None:
+    for action in actions:
+        actor.act(action)
+
+
+def _summary(actions: tuple[Action, ...]) -> str:
+    return "takes writes" if isinstance(actions[0], AllowWrites) else f"{actions[0]}"
+
+
+def main() -> None:
+    """Run until systemd says stop."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    run(Paths(), stop)
+
+
+if __name__ == "__main__":
+    main()

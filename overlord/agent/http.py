@@ -1,0 +1,64 @@
+"""The agent's HTTP service, on loopback only: nginx shows /health and /leader to the edge."""
+
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from overlord.agent import state as views
+from overlord.agent.metrics import render
+from overlord.agent.state import State, View
+
+ADDRESS = ("127.0.0.1", 9600)
+
+_ROUTES: dict[str, Callable[[View | None], tuple[int, dict[str, Any]]]] = {
+    "/health": views.health,
+    "/leader": views.leader,
+    "/status": views.status,
+}
+
+
+class Service(ThreadingHTTPServer):
+    """Answers from the last round of the loop."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, state: State, address: tuple[str, int] = ADDRESS) -> None:
+        self.state = state
+        super().__init__(address, Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """GET and HEAD of four paths."""
+
+    server: Service
+    timeout = 10  # a client that says nothing does not keep its thread
+    server_version = "overlord-agent"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Answer a request."""
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            body = render(self.server.state)
+            self._answer(200, "text/plain; version=0.0.4; charset=utf-8", body)
+        elif path in _ROUTES:
+            code, data = _ROUTES[path](self.server.state.fresh())
+            self._answer(code, "application/json", json.dumps(data).encode())
+        else:
+            self._answer(404, "application/json", b'{"error": "no such path"}')
+
+    do_HEAD = do_GET  # noqa: N815 (name fixed by http.server)
+
+    def _answer(self, code: int, kind: str, body: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: health checks come every few seconds."""

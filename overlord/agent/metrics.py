@@ -1,0 +1,82 @@
+"""Facts as Prometheus metrics."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from overlord.agent.state import State, View, health, leader
+
+
+class FactsCollector:
+    """Makes metrics of the last round when asked."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Metrics of now; without fresh facts only that there are none."""
+        view = self._state.fresh()
+        yield GaugeMetricFamily(
+            "overlord_agent_fresh", "1 while the agent has facts of the last 30 s", bool(view)
+        )
+        if view:
+            yield from _families(view)
+
+
+def _families(view: View) -> Iterator[GaugeMetricFamily]:
+    facts = view.facts
+    info = GaugeMetricFamily(
+        "overlord_node_info", "Node, role and release", labels=["node", "role", "release"]
+    )
+    info.add_metric([facts.node, facts.role, facts.release or ""], 1)
+    yield info
+    simple = (
+        ("overlord_healthy", "1 while /health answers 200", health(view)[0] == 200),
+        ("overlord_leader", "1 while this node may take writes", leader(view)[0] == 200),
+        ("overlord_boot_complete", "1 once the first boot has ended", facts.boot.state == "done"),
+        ("overlord_docker_up", "1 while dockerd answers", facts.docker),
+        ("overlord_postgres_up", "1 while PostgreSQL accepts connections", facts.postgres),
+        ("overlord_tailnet_up", "1 while the node is in the tailnet", facts.tailnet.up),
+        ("overlord_tailnet_peers_online", "Peers in reach", facts.tailnet.peers_online),
+        ("overlord_metadata_guarded", "1 while the guard is there", facts.metadata_guarded),
+        ("overlord_disk_used_ratio", "Used part of the data disk", facts.disk.used_ratio),
+        ("overlord_memory_available_bytes", "Memory left", facts.memory.available),
+        ("overlord_reboot_required", "1 when updates wait for a reboot", facts.reboot_required),
+    )
+    for name, text, value in simple:
+        yield GaugeMetricFamily(name, text, float(value))
+    if facts.clock_synchronised is not None:
+        yield GaugeMetricFamily(
+            "overlord_clock_synchronised", "1 while time is kept", float(facts.clock_synchronised)
+        )
+    if facts.certificate_days is not None:
+        yield GaugeMetricFamily(
+            "overlord_certificate_expiry_seconds",
+            "Time until the origin certificate ends",
+            facts.certificate_days * 86_400,
+        )
+    if facts.last_change is not None:
+        change = GaugeMetricFamily(
+            "overlord_last_change_timestamp_seconds",
+            "Last change of the release in force",
+            labels=["action", "result"],
+        )
+        change.add_metric(
+            [facts.last_change.action, facts.last_change.result], facts.last_change.time
+        )
+        yield change
+    services = GaugeMetricFamily(
+        "overlord_service_healthy", "1 for a service as it should be", labels=["service"]
+    )
+    wrong = facts.service_trouble
+    for service in facts.expected:
+        services.add_metric([service.name], float(service.name not in wrong))
+    yield services
+
+
+def render(state: State) -> bytes:
+    """Text that Prometheus reads."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(FactsCollector(state))
+    return generate_latest(registry)

@@ -1,0 +1,87 @@
+"""What the agent shows: the last facts and decision, shared between loop and HTTP service."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from overlord.decide import Action, AllowWrites, RefuseWrites
+from overlord.facts.observe import Facts
+from overlord.problems import find_problems
+
+STALE_SECONDS = 30.0
+"""Facts older than this prove nothing: health and leadership end."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One round of the loop."""
+
+    facts: Facts
+    actions: tuple[Action, ...]
+    monotonic: float
+
+
+@dataclass
+class State:
+    """The last round, for any thread."""
+
+    clock: Callable[[], float] = time.monotonic
+    _view: View | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def publish(self, facts: Facts, actions: tuple[Action, ...]) -> None:
+        """Show a new round."""
+        with self._lock:
+            self._view = View(facts, actions, self.clock())
+
+    def fresh(self) -> View | None:
+        """The last round if it is not stale."""
+        with self._lock:
+            view = self._view
+        if view is None or self.clock() - view.monotonic > STALE_SECONDS:
+            return None
+        return view
+
+
+def health(view: View | None) -> tuple[int, dict[str, Any]]:
+    """Answer of /health. Public, so it names problems by code only."""
+    if view is None:
+        return 503, {"status": "unknown", "problems": ["agent-stale"]}
+    critical = [one.code for one in find_problems(view.facts) if one.severity == "critical"]
+    body = {
+        "status": "unhealthy" if critical else "healthy",
+        "node": view.facts.node,
+        "role": view.facts.role,
+        "release": view.facts.release,
+        "problems": critical,
+    }
+    return (503 if critical else 200), body
+
+
+def leader(view: View | None) -> tuple[int, dict[str, Any]]:
+    """Answer of /leader: 200 only while this node may take writes."""
+    if view is None:
+        return 503, {"leader": False, "reason": "the agent has no fresh facts"}
+    allowed = any(isinstance(action, AllowWrites) for action in view.actions)
+    refusals = [action.reason for action in view.actions if isinstance(action, RefuseWrites)]
+    body: dict[str, Any] = {"leader": allowed, "node": view.facts.node, "role": view.facts.role}
+    if not allowed:
+        body["reason"] = refusals[0] if refusals else "nothing was decided"
+    return (200 if allowed else 503), body
+
+
+def status(view: View | None) -> tuple[int, dict[str, Any]]:
+    """Answer of /status: everything."""
+    if view is None:
+        return 503, {"error": "the agent has no fresh facts"}
+    problems = [asdict(problem) for problem in find_problems(view.facts)]
+    actions = [{"action": type(one).__name__, **asdict(one)} for one in view.actions]
+    _, leadership = leader(view)
+    return 200, {
+        **view.facts.as_json(),
+        "problems": problems,
+        "actions": actions,
+        "leader": leadership["leader"],
+    }

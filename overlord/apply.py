@@ -1,0 +1,212 @@
+"""Day 2: put another release in force, or go back, without leaving a half-made state.
+
+    obtain → validate → pull → store secrets → switch → settle → record
+
+Up to "pull" nothing of the running stack is touched. "settle" is done by the new release's own
+code (overlord.settle), so a release that cannot even start is found out. If it fails, the symlink
+and the secrets go back and the old release settles again.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from overlord.actions.secrets import changed_secrets, snapshot, store
+from overlord.errors import OverlordError
+from overlord.facts.mounts import releases_in_use
+from overlord.facts.services import expected_services
+from overlord.files import write_json
+from overlord.journal import read_boot_state
+from overlord.layout import stack_of
+from overlord.lock import exclusive
+from overlord.node import BootSettings, Node, read_node
+from overlord.paths import Paths
+from overlord.releases import Releases
+from overlord.runner import Command, CommandFailedError, Runner, check
+
+LOCK_TIMEOUT = 900.0
+"""Longer than an apply takes: one that lost its operator ends by itself."""
+SETTLE_TIMEOUT = 1500.0
+
+Fetch = Callable[[Node, dict[str, str], str], bytes]
+"""Node, secrets and SHA-256 to the bundle's bytes."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an apply would change."""
+
+    release: str
+    current: str | None
+    changed_secrets: tuple[str, ...] = ()
+    recreated: tuple[str, ...] = ()
+    """Services that mount a changed secret."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """For people."""
+        release = (
+            f"release {self.release} stays"
+            if self.release == self.current
+            else f"release {self.current or 'none'} → {self.release}"
+        )
+        return (
+            release,
+            f"secrets changed: {', '.join(self.changed_secrets) or 'none'}",
+            f"services recreated for their secrets: {', '.join(self.recreated) or 'none'}",
+        )
+
+
+class ApplyError(OverlordError):
+    """A release could not be put in force."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Applies releases on this node."""
+
+    paths: Paths
+    runner: Runner
+    boot: BootSettings
+    releases: Releases
+    fetch: Fetch
+    say: Callable[[str], object] = print
+    lock_timeout: float = LOCK_TIMEOUT
+
+    def apply(self, sha256: str, secrets: dict[str, str], dry_run: bool = False) -> Plan:
+        """Put a bundle in force. Raises OverlordError; then the old release is in force again."""
+        with exclusive(self.paths.apply_lock, self.lock_timeout, self.say):
+            had = self.releases.has(sha256)
+            release = self._obtain(sha256, secrets)
+            try:
+                plan = self._plan(release, secrets)
+                if self._booted:
+                    self._validate(release)
+            except OverlordError:
+                if not had:
+                    self.releases.remove(release)
+                raise
+            for line in plan.lines:
+                self.say(line)
+            if dry_run:
+                if not had:
+                    self.releases.remove(release)
+                return plan
+            self._put_in_force(plan, secrets, "apply")
+            return plan
+
+    def roll_back(self, release: str | None = None) -> Plan:
+        """Put an older release in force, by default the one before. Raises OverlordError."""
+        with exclusive(self.paths.apply_lock, self.lock_timeout, self.say):
+            target = release or self.releases.previous()
+            if target is None or target not in self.releases.present():
+                raise OverlordError(
+                    f"no release {target or 'before this one'} on disk",
+                    "see `overlordctl releases`; an older bundle comes back with `pulumi up`",
+                )
+            plan = self._plan(target, {})
+            self._validate(target)
+            self._put_in_force(plan, {}, "rollback")
+            return plan
+
+    @property
+    def _booted(self) -> bool:
+        return read_boot_state(self.paths).state == "done"
+
+    def _obtain(self, sha256: str, secrets: dict[str, str]) -> str:
+        if self.releases.has(sha256):
+            return sha256[:12]
+        self.say(f"fetching bundle {sha256[:12]}")
+        node = read_node(self.paths, self.boot)
+        return self.releases.unpack(self.fetch(node, secrets, sha256), sha256)
+
+    def _plan(self, release: str, secrets: dict[str, str]) -> Plan:
+        read_node(self.paths, self.boot, release)
+        changed = changed_secrets(secrets, self.paths)
+        services = expected_services(stack_of(self.paths, self.boot.node, release).file)
+        return Plan(
+            release=release,
+            current=self.releases.current(),
+            changed_secrets=changed,
+            recreated=tuple(
+                service.name for service in services if set(service.secrets) & set(changed)
+            ),
+        )
+
+    def _validate(self, release: str) -> None:
+        compose = stack_of(self.paths, self.boot.node, release)
+        remedy = "nothing was changed; mend the stack in the repository and run `pulumi up`"
+        check(self.runner, compose.validate(), remedy)
+        # Before the switch, so that a missing image or a dead registry changes nothing either.
+        check(self.runner, compose.pull(), remedy)
+
+    def _put_in_force(
+        self, plan: Plan, secrets: dict[str, str], action: Literal["apply", "rollback"]
+    ) -> None:
+        before = self.releases.current()
+        saved = snapshot(plan.changed_secrets, self.paths)
+        write_json(self._marker, {"release": plan.release, "previous": before})
+        try:
+            store({name: secrets[name] for name in plan.changed_secrets}, self.paths)
+            self.releases.switch(plan.release)
+            self._settle(plan.recreated)
+        except (OverlordError, OSError) as error:
+            reason = error.what if isinstance(error, OverlordError) else str(error)
+            self.releases.record(action, plan.release, "failed", reason)
+            remedy = error.remedy if isinstance(error, OverlordError) else "see the reason"
+            if not self._booted:
+                raise ApplyError(f"release {plan.release}: {reason}", remedy) from error
+            outcome = self._go_back(before, saved, plan.recreated)
+            raise ApplyError(f"release {plan.release}: {reason}\n{outcome}", remedy) from error
+        self.releases.record(action, plan.release, "ok")
+        self._marker.unlink(missing_ok=True)
+        gone = self.releases.prune(releases_in_use(self.paths.root / "proc"))
+        for release in gone:
+            self.say(f"removed old release {release}")
+
+    def _settle(self, recreate: tuple[str, ...]) -> None:
+        """Let the release in force bring the node to what it wants."""
+        if not self._booted:
+            # The first boot never ended: this release carries it on.
+            command = Command(("/usr/local/sbin/overlord-launch", "run"), timeout=SETTLE_TIMEOUT)
+            check(self.runner, command, "see `overlordctl status`")
+            return
+        command = settle_command(self.paths.current.resolve(), recreate)
+        result = self.runner.run(command)
+        for line in (result.output + result.errors).splitlines():
+            self.say(f"  {line}")
+        if result.code:
+            remedy = "mend the stack in the repository and run `pulumi up`"
+            raise CommandFailedError(command, result, remedy)
+
+    def _go_back(
+        self, before: str | None, saved: dict[str, str | None], recreate: tuple[str, ...]
+    ) -> str:
+        if before is None:
+            return "there is no release to go back to"
+        self.say(f"failed, going back to release {before}")
+        try:
+            store(saved, self.paths)
+            self.releases.switch(before)
+            self._settle(recreate)
+        except (OverlordError, OSError) as error:
+            reason = error.what if isinstance(error, OverlordError) else str(error)
+            return f"going back to release {before} failed too: {reason}"
+        self._marker.unlink(missing_ok=True)
+        return f"release {before} is in force again and healthy"
+
+    @property
+    def _marker(self) -> Path:
+        return self.paths.applying
+
+
+def settle_command(release_home: Path, recreate: tuple[str, ...] = ()) -> Command:
+    """Run the code of a release to bring the node to what that release wants."""
+    options = tuple(f"--recreate={service}" for service in recreate)
+    return Command(
+        (sys.executable, "-m", "overlord.ctl", "settle", *options),
+        env=(("PYTHONPATH", str(release_home)),),
+        timeout=SETTLE_TIMEOUT,
+    )

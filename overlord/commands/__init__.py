@@ -1,0 +1,1 @@
+"""Builders of commands. Methods return commands and run nothing."""

@@ -1,0 +1,56 @@
+"""docker compose for the stack of one release."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlord.runner import Command
+
+PROJECT = "overlord"
+
+
+@dataclass(frozen=True)
+class Compose:
+    """Commands for the compose file of a node."""
+
+    file: Path
+    """Through the `current` symlink for the stack in force, so that its text stays the same from
+    release to release and only services with changed configuration are recreated."""
+    env_file: Path
+
+    def validate(self) -> Command:
+        """Parse the file and fill in its variables."""
+        return self._command("config", "--quiet")
+
+    def pull(self) -> Command:
+        """Fetch all images."""
+        return self._command("pull", "--quiet", timeout=900)
+
+    def up(self) -> Command:
+        """Bring services to what the file says, and remove those it no longer names."""
+        return self._command("up", "--detach", "--remove-orphans", "--quiet-pull", timeout=900)
+
+    def recreate(self, services: tuple[str, ...]) -> Command:
+        """New containers for services whose secrets changed: compose does not see that."""
+        return self._command(
+            "up", "--detach", "--no-deps", "--force-recreate", *services, timeout=600
+        )
+
+    def restart(self, service: str) -> Command:
+        """Restart one service."""
+        return self._command("restart", service, timeout=300)
+
+    def stop(self) -> Command:
+        """Stop all services, each in its own grace period."""
+        return self._command("stop", timeout=180)
+
+    def logs(self, service: str, lines: int = 200, follow: bool = False) -> Command:
+        """What a service said last."""
+        follow_option = ("--follow",) if follow else ()
+        return self._command(
+            "logs", "--no-color", "--no-log-prefix", f"--tail={lines}", *follow_option, service
+        )
+
+    def _command(self, *args: str, timeout: float = 120.0) -> Command:
+        prefix = ("docker", "compose", "--project-name", PROJECT, "--progress", "plain")
+        where = ("--env-file", str(self.env_file), "--file", str(self.file))
+        return Command((*prefix, *where, *args), timeout=timeout)

@@ -1,0 +1,330 @@
+"""overlordctl: what an operator asks of a node."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from overlord import fetch, firstboot
+from overlord.actions import stack as stack_actions
+from overlord.actions.secrets import parse_document
+from overlord.apply import Deployment, Plan
+from overlord.decide import AllowWrites, History, decide
+from overlord.errors import OverlordError
+from overlord.facts.observe import Facts, observe, observe_slow
+from overlord.facts.services import Container
+from overlord.firstboot import Context
+from overlord.layout import expected_of, stack_of
+from overlord.node import Node, read_boot_settings, read_node
+from overlord.paths import Paths
+from overlord.problems import Problem, find_problems
+from overlord.releases import Releases
+from overlord.runner import SystemRunner, check
+from overlord.settle import settle as settle_node
+
+PATHS = Paths()
+BOOT_WAIT_SECONDS = 120.0
+
+SEVERITY_STYLE = {"critical": "red", "warning": "yellow"}
+
+T = TypeVar("T")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """One node of the Overlord pair."""
+    os.umask(0o022)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(as_json: bool) -> None:
+    """One page of truth. Ends with 1 when the node is not healthy."""
+    facts = _facts()
+    problems = find_problems(facts)
+    healthy = not any(problem.severity == "critical" for problem in problems)
+    if as_json:
+        click.echo(json.dumps(status_document(facts, problems), indent=1))
+    else:
+        _print_status(facts, problems)
+    sys.exit(0 if healthy else 1)
+
+
+@main.command()
+def doctor() -> None:
+    """What is wrong and what to do. Ends with 1 when something is."""
+    problems = find_problems(_facts())
+    if not problems:
+        click.echo("nothing is wrong")
+    for problem in problems:
+        click.echo(f"{problem.severity}: {problem.what}\n  what to do: {problem.remedy}")
+    sys.exit(1 if problems else 0)
+
+
+@main.command()
+@click.option("--bundle", "sha256", required=True, help="SHA-256 of the bundle.")
+@click.option("--dry-run", is_flag=True, help="Fetch and check, but change nothing.")
+def apply(sha256: str, dry_run: bool) -> None:
+    """Put a bundle in force; secrets as JSON on stdin, or nothing to keep them.
+
+    When the new release does not become healthy the old one is put back, and the command ends
+    with 1.
+    """
+    if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+        _stop(OverlordError("--bundle is not a SHA-256", "give all 64 hexadecimal digits"))
+    text = b"" if sys.stdin.isatty() else sys.stdin.buffer.read().strip()
+    started = time.monotonic()
+
+    def work() -> Plan:
+        return _deployment().apply(sha256, parse_document(text) if text else {}, dry_run)
+
+    plan = _guarded(work)
+    if dry_run:
+        _say("dry run: nothing was changed")
+    else:
+        _say(f"release {plan.release} is in force, {time.monotonic() - started:.0f} s")
+
+
+@main.command()
+@click.argument("release", required=False)
+def rollback(release: str | None) -> None:
+    """Put an older release in force, by default the one before."""
+    plan = _guarded(lambda: _deployment().roll_back(release))
+    _say(f"release {plan.release} is in force")
+
+
+@main.command()
+def releases() -> None:
+    """Releases on this node, and what happened to them."""
+    store = Releases(PATHS)
+    current = store.current()
+    for name in store.by_age():
+        click.echo(f"{'→' if name == current else ' '} {name}")
+    click.echo("")
+    for event in store.history()[-20:]:
+        when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        reason = f"  {event.reason}" if event.reason else ""
+        click.echo(f"{when}  {event.action:<10} {event.release} {event.result}{reason}")
+
+
+@main.command()
+@click.argument("service")
+@click.option("-n", "--lines", default=200, show_default=True, help="How many lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
+def logs(service: str, lines: int, follow: bool) -> None:
+    """What a service said last."""
+    node = _guarded(lambda: read_boot_settings(PATHS)).node
+    known = [one.name for one in expected_of(PATHS, node)]
+    if service not in known:
+        _stop(OverlordError(f"no service {service}", f"there are {', '.join(known) or 'none'}"))
+    command = stack_of(PATHS, node).logs(service, lines, follow)
+    os.execvp(command.args[0], command.args)  # noqa: S606 (takes over the terminal)
+
+
+@main.command()
+def role() -> None:
+    """This node's role, and whether it takes writes."""
+    facts = _facts()
+    decision = decide(facts, History())[0]
+    writes = "takes writes" if isinstance(decision, AllowWrites) else decision.reason  # type: ignore[union-attr]
+    click.echo(f"{facts.role}: {writes}")
+
+
+@main.command("first-boot", hidden=True)
+def first_boot() -> None:
+    """Steps of the first boot that come with the bundle; run by the launcher."""
+    done = _guarded(lambda: firstboot.main(PATHS, fetch.download))
+    sys.exit(0 if done else 1)
+
+
+@main.command(hidden=True)
+@click.option("--recreate", multiple=True, help="Service whose secrets changed.")
+def settle(recreate: tuple[str, ...]) -> None:
+    """Bring the node to what the release in force wants; run by `apply`."""
+
+    def work() -> None:
+        boot = read_boot_settings(PATHS)
+        node = read_node(PATHS, boot)
+        context = Context(PATHS, SystemRunner(), boot, node, fetch.download)
+        try:
+            settle_node(context, recreate, _say)
+        except stack_actions.UnhealthyError as error:
+            # The containers are gone once the old release is back: keep what they said.
+            _show_logs(node, sorted(error.services))
+            raise
+
+    _guarded(work)
+
+
+@main.group(hidden=True)
+def stack() -> None:
+    """What overlord-stack.service runs."""
+
+
+@stack.command("up")
+def stack_up() -> None:
+    """Wait for the tailnet address, then start the services."""
+
+    def work() -> None:
+        boot = read_boot_settings(PATHS)
+        runner = SystemRunner()
+        stack_actions.prepare_environment(runner, PATHS, BOOT_WAIT_SECONDS)
+        stack_actions.start(stack_of(PATHS, boot.node), runner)
+
+    _guarded(work)
+
+
+@stack.command("stop")
+def stack_stop() -> None:
+    """Stop the services, each in its grace period."""
+
+    def work() -> None:
+        boot = read_boot_settings(PATHS)
+        check(SystemRunner(), stack_of(PATHS, boot.node).stop(), "see `docker ps`")
+
+    _guarded(work)
+
+
+def status_document(facts: Facts, problems: tuple[Problem, ...]) -> dict[str, Any]:
+    """`overlordctl status --json`."""
+    decision = decide(facts, History())[0]
+    return {
+        **facts.as_json(),
+        "healthy": not any(problem.severity == "critical" for problem in problems),
+        "leader": isinstance(decision, AllowWrites),
+        "problems": [vars(problem) for problem in problems],
+    }
+
+
+def _print_status(facts: Facts, problems: tuple[Problem, ...]) -> None:
+    console = Console()
+    writes = isinstance(decide(facts, History())[0], AllowWrites)
+    console.print(
+        f"[bold]{facts.node}[/] {facts.role}, {'takes writes' if writes else 'no writes'}"
+        f"  ({facts.environment}, {facts.public_name})"
+    )
+    overview = Table.grid(padding=(0, 2))
+    for name, value in overview_rows(facts):
+        overview.add_row(name, value)
+    console.print(overview)
+    table = Table("service", "state", "since", "image", box=None, padding=(0, 2, 0, 0))
+    wrong = facts.service_trouble
+    found: dict[str, Container] = {one.service: one for one in facts.containers}
+    for service in facts.expected:
+        container = found.get(service.name)
+        state = wrong.get(service.name)
+        table.add_row(
+            service.name,
+            f"[red]{state}[/]" if state else "[green]ok[/]",
+            container.since if container else "",
+            container.image if container else "",
+        )
+    console.print(table)
+    for problem in problems:
+        console.print(f"[{SEVERITY_STYLE[problem.severity]}]{problem.severity}[/]: {problem.what}")
+        console.print(f"  {problem.remedy}", style="dim")
+
+
+def overview_rows(facts: Facts) -> list[tuple[str, str]]:
+    """Name and value of each line about the machine."""
+    gib = 1024**3
+    clock = {True: "synchronised", False: "not synchronised", None: "unknown"}
+    steps = facts.boot.steps
+    done = sum(1 for step in steps if step.state == "done")
+    seconds = sum(step.seconds for step in steps)
+    boot = f"{facts.boot.state}, {done} of {len(steps)} steps, {seconds:.0f} s"
+    if facts.boot.failed:
+        boot += f", failed at {facts.boot.failed.name}"
+    change = facts.last_change
+    last = "none"
+    if change:
+        when = datetime.fromtimestamp(change.time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        last = f"{change.action} of {change.release} {change.result}, {when}"
+    days = facts.certificate_days
+    return [
+        ("release", facts.release or "none"),
+        ("last change", last),
+        ("first boot", boot),
+        (
+            "disk",
+            f"{facts.disk.used_ratio:.0%} used, {facts.disk.free / gib:.1f} GiB free",
+        ),
+        (
+            "memory",
+            f"{facts.memory.available / gib:.1f} of {facts.memory.total / gib:.1f} GiB available",
+        ),
+        ("clock", "the host's" if facts.container else clock[facts.clock_synchronised]),
+        ("certificate", "none" if days is None else f"{days:.0f} days left"),
+        (
+            "tailnet",
+            f"{facts.tailnet.state or 'off'} {facts.tailnet.address or ''}, "
+            f"{facts.tailnet.peers_online} of {facts.tailnet.peers} peers online",
+        ),
+        ("postgres", "answers" if facts.postgres else "does not answer"),
+    ]
+
+
+def _facts() -> Facts:
+    if os.geteuid():
+        _stop(OverlordError("overlordctl needs root", "run it with sudo"))
+    return observe(PATHS, observe_slow(PATHS, SystemRunner()))
+
+
+def _deployment() -> Deployment:
+    return Deployment(
+        paths=PATHS,
+        runner=SystemRunner(),
+        boot=read_boot_settings(PATHS),
+        releases=Releases(PATHS),
+        fetch=_fetch,
+        say=_say,
+    )
+
+
+def _fetch(node: Node, secrets: dict[str, str], sha256: str) -> bytes:
+    # A key that was just rotated is in the new document; the one on disk may be gone already.
+    def secret(name: str) -> str:
+        return secrets.get(name) or (PATHS.secrets / name).read_text().strip()
+
+    return fetch.fetch_bundle(node.bundles, secret("b2_key_id"), secret("b2_key"), sha256)
+
+
+def _show_logs(node: Node, services: list[str]) -> None:
+    compose = stack_of(PATHS, node.name)
+    for service in services:
+        if service == "docker":
+            continue
+        result = SystemRunner().run(compose.logs(service, lines=15))
+        for line in (result.output + result.errors).splitlines():
+            _say(f"{service} | {line}")
+
+
+def _say(line: str) -> None:
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        # Whoever started this is gone; a change under way must come to its end all the same.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+
+
+def _guarded(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except OverlordError as error:
+        _stop(error)
+
+
+def _stop(error: OverlordError) -> NoReturn:
+    click.echo(f"overlordctl: {error.what}\n  what to do: {error.remedy}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(prog_name="overlordctl")

@@ -1,0 +1,164 @@
+"""Containers of the stack, from the Docker API, and what the compose file expects."""
+
+import http.client
+import json
+import re
+import socket
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from overlord.commands.compose import PROJECT
+
+Health = Literal["healthy", "unhealthy", "starting", "none"]
+
+_SERVICE_LABEL = "com.docker.compose.service"
+
+
+@dataclass(frozen=True)
+class ExpectedService:
+    """A service that the compose file names."""
+
+    name: str
+    one_shot: bool = False
+    """Runs to its end; others wait for its exit code 0."""
+    secrets: tuple[str, ...] = ()
+    """Names of the secrets it mounts."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of the stack."""
+
+    service: str
+    state: str
+    """Docker's word: created, running, restarting, exited, paused, dead."""
+    health: Health = "none"
+    exit_code: int | None = None
+    image: str = ""
+    since: str = ""
+    """Docker's words, such as "Up 5 minutes (healthy)"."""
+
+
+def expected_services(compose_file: Path) -> tuple[ExpectedService, ...]:
+    """Services of a compose file, empty if there is none."""
+    try:
+        document = yaml.safe_load(compose_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ()
+    return parse_compose(document or {})
+
+
+def parse_compose(document: dict[str, Any]) -> tuple[ExpectedService, ...]:
+    """Services of a compose document, by name."""
+    services: dict[str, Any] = document.get("services") or {}
+    one_shots = {
+        name
+        for service in services.values()
+        for name, condition in _conditions(service)
+        if condition == "service_completed_successfully"
+    }
+    return tuple(
+        ExpectedService(
+            name=name,
+            one_shot=name in one_shots,
+            secrets=tuple(
+                secret if isinstance(secret, str) else secret["source"]
+                for secret in service.get("secrets", ())
+            ),
+        )
+        for name, service in sorted(services.items())
+    )
+
+
+def _conditions(service: dict[str, Any]) -> list[tuple[str, str]]:
+    depends_on = service.get("depends_on") or {}
+    if isinstance(depends_on, list):
+        return [(name, "service_started") for name in depends_on]
+    return [(name, entry.get("condition", "")) for name, entry in depends_on.items()]
+
+
+def parse_containers(body: list[dict[str, Any]]) -> tuple[Container, ...]:
+    """Containers from the answer of GET /containers/json, by service."""
+    return tuple(sorted((_container(entry) for entry in body), key=lambda one: one.service))
+
+
+def _container(entry: dict[str, Any]) -> Container:
+    status = str(entry.get("Status", ""))
+    found = re.search(r"\((healthy|unhealthy|health: starting)\)", status)
+    words: dict[str, Health] = {
+        "healthy": "healthy",
+        "unhealthy": "unhealthy",
+        "health: starting": "starting",
+    }
+    exited = re.match(r"(?:Exited|Restarting) \((\d+)\)", status)
+    return Container(
+        service=entry.get("Labels", {}).get(_SERVICE_LABEL, ""),
+        state=str(entry.get("State", "")),
+        health=words[found[1]] if found else "none",
+        exit_code=int(exited[1]) if exited else None,
+        image=str(entry.get("Image", "")),
+        since=status,
+    )
+
+
+class DockerUnavailableError(Exception):
+    """dockerd does not answer on its socket."""
+
+
+def read_containers(docker_socket: Path) -> tuple[Container, ...]:
+    """All containers of the stack. Raises DockerUnavailableError."""
+    filters = json.dumps({"label": [f"com.docker.compose.project={PROJECT}"]})
+    query = urllib.parse.urlencode({"all": "true", "filters": filters})
+    connection = _UnixConnection(docker_socket)
+    try:
+        connection.request("GET", f"/containers/json?{query}")
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise DockerUnavailableError(f"dockerd answered HTTP {answer.status}")
+        return parse_containers(json.loads(body))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise DockerUnavailableError(f"{docker_socket}: {error}") from error
+    finally:
+        connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def trouble(
+    expected: tuple[ExpectedService, ...], containers: tuple[Container, ...]
+) -> dict[str, str]:
+    """What is wrong, by service; a service still starting counts as not yet right."""
+    found = {container.service: container for container in containers}
+    said = {one.name: _trouble(one, found.get(one.name)) for one in expected}
+    return {name: text for name, text in said.items() if text}
+
+
+def _trouble(service: ExpectedService, container: Container | None) -> str:
+    if container is None:
+        return "has no container"
+    if service.one_shot and container.state == "exited":
+        return "" if container.exit_code == 0 else f"ended with {container.exit_code}"
+    if container.state != "running":
+        code = f" ({container.exit_code})" if container.exit_code is not None else ""
+        return f"is {container.state}{code}"
+    if service.one_shot:
+        return "has not ended yet"
+    return {"healthy": "", "none": "", "unhealthy": "is unhealthy", "starting": "is starting"}[
+        container.health
+    ]

@@ -1,0 +1,373 @@
+"""First boot from the bundle on: the steps that make a bare server a node.
+
+The launcher has done the steps before (packages, secrets, host-key, bundle). Each step here
+changes nothing when it is run a second time, so a reboot half-way only costs time.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from overlord.actions import host as host_actions
+from overlord.actions import stack as stack_actions
+from overlord.actions.secrets import read_shared_secrets, share
+from overlord.commands.accounts import Accounts
+from overlord.commands.systemd import Systemd
+from overlord.commands.tailscale import Tailscale
+from overlord.errors import OverlordError
+from overlord.facts.system import is_container, read_disk
+from overlord.facts.tailnet import read_tailnet
+from overlord.files import read_json, write, write_json
+from overlord.host import (
+    AGENT_UNIT,
+    DOCKER_FILE,
+    GUARD_UNIT,
+    STACK_UNIT,
+    Area,
+    docker_area,
+    fail2ban_area,
+    firewall_rules,
+    ssh_area,
+    sysctl_area,
+    time_area,
+    tool_area,
+    unit_area,
+    updates_area,
+)
+from overlord.journal import Journal
+from overlord.layout import stack_of
+from overlord.node import BootSettings, Node, read_boot_settings, read_node
+from overlord.paths import Paths
+from overlord.releases import Releases
+from overlord.runner import CommandFailedError, Runner, SystemRunner, check
+from overlord.software import missing, needs, parse_os_release
+
+SECRETS_GROUP = "overlord-secrets"
+IMAGES_NEED_BYTES = 4 * 1024**3
+"""Images of the stack, unpacked, with room for what services write at once."""
+ADDRESS_TIMEOUT = 120.0
+HEALTHY_TIMEOUT = 420.0
+AGAIN = "then run `sudo overlord-launch run`"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step works with."""
+
+    paths: Paths
+    runner: Runner
+    boot: BootSettings
+    node: Node
+    download: Callable[[str], bytes]
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+
+Notes = Sequence[str]
+StepFunction = Callable[[Context], Notes]
+
+
+def software(context: Context) -> Notes:
+    """Programs that the cloud image lacks."""
+    distribution, codename = parse_os_release((context.paths.root / "etc/os-release").read_text())
+    if distribution not in ("debian", "ubuntu"):
+        raise OverlordError(
+            f"this is {distribution or 'an unknown distribution'}, not Ubuntu 24.04 or Debian 12",
+            "set overlord:image in the Pulumi config and rebuild the node",
+        )
+    wanted = needs("ubuntu" if distribution == "ubuntu" else "debian", codename)
+    container = is_container(context.runner)
+    lacking = missing(wanted, host_actions.program_present, container)
+    installed = host_actions.install(lacking, context.paths, context.runner, context.download)
+    return [f"installed {' '.join(installed)}"] if installed else ["nothing missing"]
+
+
+def admin(context: Context) -> Notes:
+    """The administrator's password, which sudo asks for; sshd never takes it."""
+    password_hash = (context.paths.secrets / "admin_password_hash").read_text().strip()
+    command = Accounts().set_password_hash(context.node.admin_user, password_hash)
+    check(context.runner, command, f"is overlord:adminUser right? {context.node.admin_user} is not")
+    return []
+
+
+def sysctl(context: Context) -> Notes:
+    """Kernel settings."""
+    area = sysctl_area()
+    host_actions.converge(area, context.paths, context.runner)
+    refused = host_actions.set_sysctls(area.files[0].content.decode(), context.paths)
+    if not refused:
+        return []
+    if not is_container(context.runner):
+        # Not worth stopping for: the file is there, and a kernel may lack a protocol.
+        return [f"kernel refused {' '.join(refused)}"]
+    return [f"left to the container's host: {len(refused)} settings"]
+
+
+def ssh(context: Context) -> Notes:
+    """Keys only, no root."""
+    (context.paths.root / "run/sshd").mkdir(mode=0o755, parents=True, exist_ok=True)
+    return _converge(context, ssh_area(context.node, context.boot))
+
+
+def clock(context: Context) -> Notes:
+    """Time from several servers."""
+    if is_container(context.runner):
+        return ["the clock belongs to the container's host"]
+    return _converge(context, time_area(context.node))
+
+
+def firewall(context: Context) -> Notes:
+    """The inner firewall."""
+    ipv6 = (context.paths.root / "proc/net/if_inet6").exists()
+    rules = firewall_rules(context.node, ipv6)
+    host_actions.open_firewall(rules, context.runner)
+    return [f"{len(rules)} ways in"]
+
+
+def fail2ban(context: Context) -> Notes:
+    """Bans for failed logins."""
+    return _converge(context, fail2ban_area(context.node))
+
+
+def updates(context: Context) -> Notes:
+    """Security updates."""
+    return _converge(context, updates_area())
+
+
+def guard(context: Context) -> Notes:
+    """The metadata address is not for containers. Before dockerd starts with our settings."""
+    _converge(context, unit_area(GUARD_UNIT, AGENT_UNIT, STACK_UNIT))
+    check(context.runner, Systemd().enable_now(GUARD_UNIT), f"see `iptables -S`, {AGAIN}")
+    return []
+
+
+def docker(context: Context) -> Notes:
+    """dockerd with our settings."""
+    existing = read_json(context.paths.root / DOCKER_FILE)
+    return _converge(context, docker_area(existing))
+
+
+def tailnet(context: Context) -> Notes:
+    """Join the tailnet once, then forget the key."""
+    runner, paths = context.runner, context.paths
+    check(runner, Systemd().enable_now("tailscaled.service"), "see `journalctl -u tailscaled`")
+    state = _settled_tailnet(context)
+    if state not in ("Running", "Starting"):
+        _join(context)
+    forget_boot_secrets(paths, "tailscale_auth_key")
+    address = stack_actions.prepare_environment(runner, paths, ADDRESS_TIMEOUT, context.sleep)
+    return [address]
+
+
+def _settled_tailnet(context: Context) -> str:
+    # Right after its start tailscaled says NoState for a moment.
+    for _ in range(20):
+        state = read_tailnet(context.runner).state
+        if state not in ("", "NoState"):
+            return state
+        context.sleep(0.5)
+    return state
+
+
+def _join(context: Context) -> None:
+    key = context.boot.tailscale_auth_key
+    rebuild = f"a key works once and for one hour: set `overlord:rebuild: {context.node.name}`"
+    if key is None:
+        raise OverlordError(
+            "not in the tailnet, and the key is used up", f"{rebuild} and run `pulumi up`"
+        )
+    file = context.paths.run / "tailscale.key"
+    try:
+        write(file, key.encode(), 0o600)
+        command = Tailscale().up(file, context.node.name, context.boot.tailscale_login_server)
+        result = context.runner.run(command)
+    finally:
+        file.unlink(missing_ok=True)
+    if result.code == 0:
+        return
+    said = (result.errors + result.output).lower()
+    if any(word in said for word in ("expired", "invalid key", "not valid", "authkey", "used")):
+        raise CommandFailedError(command, result, f"{rebuild} and run `pulumi up`")
+    raise CommandFailedError(
+        command, result, f"is the control server reachable? see `journalctl -u tailscaled`, {AGAIN}"
+    )
+
+
+def agent(context: Context) -> Notes:
+    """overlordctl and the node agent."""
+    host_actions.converge(tool_area(), context.paths, context.runner)
+    remedy = "see `journalctl -u overlord-agent`"
+    check(context.runner, Systemd().enable_now(AGENT_UNIT), remedy)
+    return []
+
+
+def images(context: Context) -> Notes:
+    """Fetch the images of the stack."""
+    disk = read_disk(context.paths.root / "var/lib/docker")
+    if disk.free < IMAGES_NEED_BYTES:
+        raise OverlordError(
+            f"{disk.path} has {disk.free / 1024**3:.1f} GiB free, "
+            f"the images need {IMAGES_NEED_BYTES / 1024**3:.0f} GiB",
+            f"free space or choose a larger server type (overlord:serverTypes), {AGAIN}",
+        )
+    command = stack_of(context.paths, context.node.name).pull()
+    for pause in (5, 20, 60):
+        result = context.runner.run(command)
+        if result.code == 0:
+            return []
+        context.sleep(pause)
+    raise CommandFailedError(
+        command, result, f"is the registry reachable and does it have the image? {AGAIN}"
+    )
+
+
+def stack(context: Context) -> Notes:
+    """Start the services and let systemd start them from now on."""
+    home = context.paths.current / "nodes" / context.node.name
+    shared = read_shared_secrets(home)
+    if shared.names:
+        group = Accounts().add_group(SECRETS_GROUP, shared.gid)
+        check(context.runner, group, f"is group id {shared.gid} taken?")
+    share(shared, context.paths)
+    stack_actions.start(stack_of(context.paths, context.node.name), context.runner)
+    check(context.runner, Systemd().enable_now(STACK_UNIT), f"see `journalctl -u {STACK_UNIT}`")
+    return []
+
+
+def healthy(context: Context) -> Notes:
+    """Every service is healthy."""
+    paths, name = context.paths, context.node.name
+    try:
+        count = stack_actions.wait_healthy(
+            paths, name, HEALTHY_TIMEOUT, context.sleep, context.clock
+        )
+    except stack_actions.UnhealthyError as error:
+        compose = stack_of(paths, name)
+        for service in sorted(error.services):
+            context.runner.run(compose.logs(service, lines=20))  # into the step's log
+        raise
+    return [f"{count} services"]
+
+
+def finish(context: Context) -> Notes:
+    """Forget what user_data brought and is used up; write down the release."""
+    names = ("secrets_key", "secrets_url", "bundle_url", "tailscale_auth_key")
+    forget_boot_secrets(context.paths, *names)
+    releases = Releases(context.paths)
+    current = releases.current() or ""
+    releases.record("first-boot", current, "ok")
+    return [f"release {current}"]
+
+
+STEPS: tuple[tuple[str, StepFunction], ...] = (
+    ("software", software),
+    ("admin", admin),
+    ("sysctl", sysctl),
+    ("ssh", ssh),
+    ("clock", clock),
+    ("firewall", firewall),
+    ("fail2ban", fail2ban),
+    ("updates", updates),
+    ("guard", guard),
+    ("docker", docker),
+    ("tailnet", tailnet),
+    ("agent", agent),
+    ("images", images),
+    ("stack", stack),
+    ("healthy", healthy),
+    ("finish", finish),
+)
+
+
+def run_steps(
+    context: Context,
+    steps: tuple[tuple[str, StepFunction], ...] = STEPS,
+    say: Callable[[str], object] = print,
+) -> bool:
+    """Run the steps that are not done yet; False when one failed, which the journal then names."""
+    journal = Journal(context.paths)
+    for name, function in steps:
+        if journal.state.is_done(name):
+            continue
+        say(f"first boot: {name} …")
+        try:
+            journal.begin(name)
+            with _step_log(context, name) as logged:
+                notes = function(logged)
+        except OverlordError as error:
+            journal.fail(name, error.what, error.remedy)
+        except OSError as error:
+            journal.fail(name, *_explain_os_error(error, context, name))
+        except Exception as error:
+            log = context.paths.step_logs / f"{name}.log"
+            journal.fail(name, f"{type(error).__name__}: {error}", f"read {log}, {AGAIN}")
+        else:
+            journal.done(name, notes)
+            continue
+        failed = journal.state.failed
+        if failed:
+            say(f"first boot: step {name} failed: {failed.error}\n  what to do: {failed.remedy}")
+        return False
+    return True
+
+
+class _step_log:  # noqa: N801 (used as a context manager)
+    """Runs a step with what its commands say in the step's own log."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        self._context = context
+        self._file = context.paths.step_logs / f"{name}.log"
+
+    def __enter__(self) -> Context:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._log = self._file.open("a", encoding="utf-8")
+        if isinstance(self._context.runner, SystemRunner):
+            return replace(self._context, runner=SystemRunner(self._log))
+        return self._context
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # a full disk has been named by then
+            self._log.close()
+
+
+def _explain_os_error(error: OSError, context: Context, name: str) -> tuple[str, str]:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"no space left on the disk ({error.filename or 'unknown file'})",
+            f"free space or choose a larger server type (overlord:serverTypes), {AGAIN}",
+        )
+    log = context.paths.step_logs / f"{name}.log"
+    return f"{type(error).__name__}: {error}", f"read {log}, {AGAIN}"
+
+
+def _converge(context: Context, area: Area) -> Notes:
+    changed = host_actions.converge(area, context.paths, context.runner)
+    return [] if changed else ["as it should be"]
+
+
+def forget_boot_secrets(paths: Paths, *names: str) -> None:
+    """Remove used-up secrets from boot.json."""
+    data = read_json(paths.boot_settings)
+    left = {key: value for key, value in data.items() if key not in names}
+    if left != data:
+        write_json(paths.boot_settings, left, 0o600)
+
+
+def main(paths: Paths, download: Callable[[str], bytes]) -> bool:
+    """The whole of it on this machine. Raises OverlordError when not even the node is known."""
+    os.umask(0o022)
+    boot = read_boot_settings(paths)
+    node = read_node(paths, boot)
+    return run_steps(Context(paths, SystemRunner(), boot, node, download))
+
+
+def log_tail(paths: Paths, name: str, lines: int = 15) -> list[str]:
+    """What a step said last."""
+    file: Path = paths.step_logs / f"{name}.log"
+    with suppress(OSError):
+        return file.read_text(errors="replace").splitlines()[-lines:]
+    return []

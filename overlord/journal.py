@@ -1,0 +1,124 @@
+"""Journal of the first boot: which step ran, how it ended, how long it took.
+
+The launcher writes its own steps into the same file and reads ours (cloud-init/overlord-launch),
+so the format is fixed: version, node, state, updated, steps[name, state, started, seconds, error,
+remedy, notes]. Times are seconds since the epoch.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from overlord.files import read_json, write_json
+from overlord.paths import Paths
+
+StepState = Literal["running", "done", "failed"]
+BootStateName = Literal["none", "running", "failed", "done"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the first boot."""
+
+    name: str
+    state: StepState
+    started: float
+    """Seconds since the epoch."""
+    seconds: float = 0.0
+    error: str = ""
+    remedy: str = ""
+    notes: tuple[str, ...] = ()
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> "Step":
+        """A step as read from the journal."""
+        return Step(**{**data, "notes": tuple(data.get("notes", ()))})
+
+
+@dataclass(frozen=True)
+class BootState:
+    """The journal at one moment."""
+
+    node: str = ""
+    state: BootStateName = "none"
+    steps: tuple[Step, ...] = field(default=())
+
+    def step(self, name: str) -> Step | None:
+        """The last try of a step."""
+        return next((step for step in self.steps if step.name == name), None)
+
+    def is_done(self, name: str) -> bool:
+        """Whether a step need not run again."""
+        step = self.step(name)
+        return step is not None and step.state == "done"
+
+    @property
+    def failed(self) -> Step | None:
+        """The step that stopped the first boot."""
+        return next((step for step in self.steps if step.state == "failed"), None)
+
+    def with_step(self, step: Step) -> "BootState":
+        """With a new try at the end, or a running one replaced in its place."""
+        if step.state == "running":
+            others = tuple(other for other in self.steps if other.name != step.name)
+            return replace(self, state="running", steps=(*others, step))
+        steps = tuple(step if other.name == step.name else other for other in self.steps)
+        return replace(self, state="failed" if step.state == "failed" else self.state, steps=steps)
+
+
+def read_boot_state(paths: Paths) -> BootState:
+    """The newer of the journal and its spare copy in memory."""
+    found = [read_json(paths.journal), read_json(paths.journal_spare)]
+    data = max(found, key=lambda copy: float(copy.get("updated", 0)))
+    if not data:
+        return BootState()
+    return BootState(
+        node=data.get("node", ""),
+        state=data.get("state", "running"),
+        steps=tuple(Step.from_json(step) for step in data.get("steps", ())),
+    )
+
+
+class Journal:
+    """Writes the steps as they happen."""
+
+    def __init__(self, paths: Paths, now: Callable[[], float] = time.time) -> None:
+        self._paths = paths
+        self._now = now
+        self.state = read_boot_state(paths)
+
+    def begin(self, name: str) -> None:
+        """A step starts, maybe not for the first time."""
+        self._save(self.state.with_step(Step(name, "running", self._now())))
+
+    def done(self, name: str, notes: Sequence[str] = ()) -> None:
+        """A step ended well."""
+        step = self._running(name)
+        self._save(self.state.with_step(replace(step, state="done", notes=tuple(notes))))
+
+    def fail(self, name: str, error: str, remedy: str) -> None:
+        """A step stopped the first boot."""
+        step = self._running(name)
+        self._save(self.state.with_step(replace(step, state="failed", error=error, remedy=remedy)))
+
+    def _running(self, name: str) -> Step:
+        step = self.state.step(name)
+        if step is None:
+            raise KeyError(f"step {name} was not begun")
+        return replace(step, seconds=round(self._now() - step.started, 1))
+
+    def _save(self, state: BootState) -> None:
+        self.state = state
+        data = {
+            "version": 1,
+            "node": state.node,
+            "state": state.state,
+            "updated": self._now(),
+            "steps": [asdict(step) for step in state.steps],
+        }
+        try:
+            write_json(self._paths.journal, data)
+            self._paths.journal_spare.unlink(missing_ok=True)
+        except OSError:
+            write_json(self._paths.journal_spare, data)

@@ -1,0 +1,101 @@
+"""What a node knows about itself: node.json of the release and boot.json of user_data."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from overlord.errors import OverlordError
+from overlord.files import read_json
+from overlord.paths import Paths
+
+Role = Literal["primary", "standby"]
+
+
+@dataclass(frozen=True)
+class BootSettings:
+    """The part of user_data that stays; secrets are None once used."""
+
+    node: str
+    admin_user: str
+    deploy_user: str
+    admin_cidrs: tuple[str, ...]
+    ntp_servers: tuple[str, ...]
+    tailscale_login_server: str | None
+    tailscale_auth_key: str | None
+
+
+@dataclass(frozen=True)
+class BundleStore:
+    """Where bundles are: an S3 bucket."""
+
+    endpoint: str
+    region: str
+    bucket: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """This node, as its release describes it."""
+
+    name: str
+    peer: str
+    role: Role
+    environment: str
+    public_name: str
+    admin_cidrs: tuple[str, ...]
+    admin_user: str
+    ntp_servers: tuple[str, ...]
+    ssh_port: int
+    bundles: BundleStore
+
+
+def read_boot_settings(paths: Paths) -> BootSettings:
+    """Raises OverlordError when user_data left nothing usable."""
+    data = read_json(paths.boot_settings)
+    if not data.get("node"):
+        raise OverlordError(
+            f"{paths.boot_settings} is missing or broken",
+            "cloud-init writes it from user_data: see `cloud-init status --long`",
+        )
+    return BootSettings(
+        node=data["node"],
+        admin_user=data["admin_user"],
+        deploy_user=data["deploy_user"],
+        admin_cidrs=tuple(data.get("admin_cidrs", ())),
+        ntp_servers=tuple(data.get("ntp_servers", ())),
+        tailscale_login_server=data.get("tailscale_login_server"),
+        tailscale_auth_key=data.get("tailscale_auth_key"),
+    )
+
+
+def read_node(paths: Paths, boot: BootSettings, release: str | None = None) -> Node:
+    """This node in a release, by default the one in force. Raises OverlordError."""
+    home = paths.release(release) if release else paths.current
+    file = home / "nodes" / boot.node / "node.json"
+    data = read_json(file)
+    if not data:
+        raise OverlordError(
+            f"{file} is missing or broken: the bundle knows nothing of node {boot.node}",
+            "run `pulumi up` to build and apply a new bundle",
+        )
+    return parse_node(data, boot)
+
+
+def parse_node(data: dict[str, Any], boot: BootSettings) -> Node:
+    """Node from node.json; what it leaves out comes from user_data."""
+    backup = data.get("backup", {})
+    return Node(
+        name=data["node"],
+        peer=data.get("peer", ""),
+        role="primary" if data.get("role") == "primary" else "standby",
+        environment=data.get("environment", ""),
+        public_name=data.get("public_name", ""),
+        admin_cidrs=tuple(data.get("admin_cidrs") or boot.admin_cidrs),
+        admin_user=data.get("admin_user") or boot.admin_user,
+        ntp_servers=tuple(data.get("ntp_servers") or boot.ntp_servers),
+        ssh_port=int(data.get("ssh_port", 22)),
+        bundles=BundleStore(
+            endpoint=backup.get("endpoint", ""),
+            region=backup.get("region", ""),
+            bucket=backup.get("buckets", {}).get("bundles", ""),
+        ),
+    )

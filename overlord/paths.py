@@ -1,0 +1,105 @@
+"""Where things are on a node. Tests move the root."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Every path this package reads or writes, under one root."""
+
+    root: Path = Path("/")
+
+    @property
+    def boot_settings(self) -> Path:
+        """What user_data said, without its secrets once they are used."""
+        return self.root / "etc/overlord/boot.json"
+
+    @property
+    def secrets(self) -> Path:
+        """One file a secret."""
+        return self.root / "etc/overlord/secrets"
+
+    @property
+    def opt(self) -> Path:
+        """Home of the releases."""
+        return self.root / "opt/overlord"
+
+    @property
+    def releases(self) -> Path:
+        """One folder a release, named by the first 12 digits of the bundle's SHA-256."""
+        return self.opt / "releases"
+
+    @property
+    def current(self) -> Path:
+        """Symlink to the release in force."""
+        return self.opt / "current"
+
+    @property
+    def state(self) -> Path:
+        """What must survive a reboot."""
+        return self.root / "var/lib/overlord"
+
+    @property
+    def journal(self) -> Path:
+        """Steps of the first boot, shared with the launcher."""
+        return self.state / "boot/steps.json"
+
+    @property
+    def journal_spare(self) -> Path:
+        """The same in memory, for when the disk is full."""
+        return self.run / "steps.json"
+
+    @property
+    def step_logs(self) -> Path:
+        """One log a step."""
+        return self.root / "var/log/overlord/boot"
+
+    @property
+    def history(self) -> Path:
+        """Which release came into force when, how, and what failed."""
+        return self.state / "history.json"
+
+    @property
+    def tailnet_address(self) -> Path:
+        """Last known tailnet address, used while the tailnet is away."""
+        return self.state / "tailnet-address"
+
+    @property
+    def run(self) -> Path:
+        """What must not survive a reboot."""
+        return self.root / "run/overlord"
+
+    @property
+    def compose_env(self) -> Path:
+        """Values that only the node knows, for docker compose."""
+        return self.run / "compose.env"
+
+    @property
+    def apply_lock(self) -> Path:
+        """Held while a release is applied."""
+        return self.run / "apply.lock"
+
+    @property
+    def applying(self) -> Path:
+        """There while a release is applied; left behind when that was cut short."""
+        return self.state / "applying.json"
+
+    @property
+    def agent_code(self) -> Path:
+        """Digest of the code that the agent was started from."""
+        return self.run / "agent-code"
+
+    @property
+    def docker_socket(self) -> Path:
+        """The Docker API."""
+        return self.root / "run/docker.sock"
+
+    @property
+    def origin_certificate(self) -> Path:
+        """Certificate that nginx shows to the edge."""
+        return self.secrets / "origin_tls_cert"
+
+    def release(self, release: str) -> Path:
+        """Folder of one release."""
+        return self.releases / release

@@ -1,0 +1,76 @@
+"""Brings a node to what the release in force wants. Changes nothing the second time."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from overlord.actions import stack as stack_actions
+from overlord.actions.secrets import read_shared_secrets, share
+from overlord.commands.systemd import Systemd
+from overlord.firstboot import (
+    ADDRESS_TIMEOUT,
+    Context,
+    StepFunction,
+    admin,
+    agent,
+    clock,
+    docker,
+    fail2ban,
+    firewall,
+    guard,
+    healthy,
+    software,
+    ssh,
+    sysctl,
+    updates,
+)
+from overlord.host import AGENT_UNIT
+from overlord.layout import expected_of, stack_of
+from overlord.runner import check
+from overlord.tree import tree_digest
+
+HOST: tuple[tuple[str, StepFunction], ...] = (
+    ("software", software),
+    ("admin", admin),
+    ("sysctl", sysctl),
+    ("ssh", ssh),
+    ("clock", clock),
+    ("firewall", firewall),
+    ("fail2ban", fail2ban),
+    ("updates", updates),
+    ("guard", guard),
+    ("docker", docker),
+    ("agent", agent),
+)
+
+
+def settle(context: Context, recreate: tuple[str, ...], say: Callable[[str], object]) -> None:
+    """Host, agent, stack, health, in this order. Raises OverlordError."""
+    for _, function in HOST:
+        function(context)
+    _refresh_agent(context)
+    paths, name = context.paths, context.node.name
+    share(read_shared_secrets(paths.current / "nodes" / name), paths)
+    stack_actions.prepare_environment(context.runner, paths, ADDRESS_TIMEOUT, context.sleep)
+    compose = stack_of(paths, name)
+    stack_actions.start(compose, context.runner)
+    if recreate:
+        known = {service.name for service in expected_of(paths, name)}
+        services = tuple(service for service in recreate if service in known)
+        check(context.runner, compose.recreate(services), stack_actions.UP_REMEDY)
+    for note in healthy(context):
+        say(f"healthy: {note}")
+
+
+def _refresh_agent(context: Context) -> None:
+    """Restart the agent only when its code changed: without it nobody may write for a moment."""
+    running = ""
+    with suppress(OSError):
+        running = context.paths.agent_code.read_text()
+    if running != code_digest():
+        check(context.runner, Systemd().restart(AGENT_UNIT), f"see `journalctl -u {AGENT_UNIT}`")
+
+
+def code_digest() -> str:
+    """Digest of the code that runs this."""
+    return tree_digest(Path(__file__).parent)
