@@ -1,0 +1,91 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"overlord/sandbox/providers/kit"
+)
+
+var localCommand = kit.Resource[client]{
+	Token: "command:local:Command",
+	Fields: append([]kit.Field{
+		{Name: "dir", Type: kit.String},
+		{Name: "interpreter", Type: kit.List, Elem: kit.Items(kit.String)},
+		{Name: "assetPaths", Type: kit.List, Validate: unsupported},
+		{Name: "archivePaths", Type: kit.List, Validate: unsupported},
+	}, commandFields...),
+	SecretOutputs: secretOutputs,
+	Opaque:        true,
+	Plan:          planOutputs,
+
+	Create: func(c *call, in kit.Props) (kit.Result, error) {
+		live := kit.Props{"stdout": "", "stderr": ""}
+		if in.Has("create") {
+			var err error
+			if live, err = runLocal(c, in, in.String("create"), nil); err != nil {
+				return kit.Result{}, err
+			}
+		}
+		return kit.Result{ID: newID("command"), Live: live}, nil
+	},
+
+	Update: func(c *call, _ string, state, in kit.Props, _ func(string) bool) (kit.Result, error) {
+		if command := onUpdate(in); command != "" {
+			live, err := runLocal(c, in, command, state)
+			return kit.Result{Live: live}, err
+		}
+		return kit.Result{Live: kit.Props{}}, nil
+	},
+
+	Delete: func(c *call, _ string, state kit.Props) error {
+		if !state.Has("delete") {
+			return nil
+		}
+		_, err := runLocal(c, state, state.String("delete"), state)
+		return err
+	},
+}
+
+func runLocal(c *call, in kit.Props, command string, previous kit.Props) (kit.Props, error) {
+	argv := in.Strings("interpreter")
+	if len(argv) == 0 {
+		argv = []string{"/bin/sh", "-c"}
+		if runtime.GOOS == "windows" {
+			argv = []string{"cmd", "/C"}
+		}
+	}
+	process := exec.CommandContext(c, argv[0], append(argv[1:], command)...)
+	// Its own process group, so that cancelling also ends what the command started.
+	process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	process.Cancel = func() error { return syscall.Kill(-process.Process.Pid, syscall.SIGINT) }
+	process.WaitDelay = 5 * time.Second
+	process.Dir = in.String("dir")
+	process.Env = os.Environ()
+	for name, value := range in.StringMap("environment") {
+		process.Env = append(process.Env, name+"="+value)
+	}
+	for _, variable := range previousOutput(in, previous) {
+		process.Env = append(process.Env, variable[0]+"="+variable[1])
+	}
+	if in.String("stdin") != "" {
+		process.Stdin = strings.NewReader(in.String("stdin"))
+	}
+	shown := newOutput(c, in)
+	process.Stdout, process.Stderr = shown.out(), shown.err()
+	err := process.Run()
+	if errors.Is(c.Err(), context.Canceled) {
+		err = c.Err()
+	}
+	return shown.finish(command, err)
+}
+
+func unsupported(any) string {
+	return "the stand-in of the sandbox does not support this property; the official command plugin does"
+}

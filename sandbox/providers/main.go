@@ -1,0 +1,31 @@
+// One binary for all stand-in plugins: the name that it was started by says which one it is.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"overlord/sandbox/providers/command"
+	"overlord/sandbox/providers/hcloud"
+	"overlord/sandbox/providers/kit"
+)
+
+func main() {
+	name := strings.TrimPrefix(filepath.Base(os.Args[0]), "pulumi-resource-")
+	if err := serve(name, os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "pulumi-resource-%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+func serve(name string, args []string) error {
+	switch name {
+	case "command":
+		return kit.Serve(command.Provider(), args)
+	case "hcloud":
+		return kit.Serve(hcloud.Provider(), args)
+	}
+	return fmt.Errorf("there is no stand-in of this name")
+}
