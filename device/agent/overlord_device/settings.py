@@ -13,7 +13,7 @@ from pathlib import Path
 from .transport import TransportError, check_url
 
 DEFAULT_PATH = Path("/etc/overlord-device/agent.conf")
-DEVICE_ID = re.compile(r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$")
+DEVICE_ID = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 _DAY_S = 86_400.0
 
 _KNOWN = {
@@ -99,7 +99,9 @@ def _build(reader: _Reader) -> Settings:
     device_id = reader.text("agent", "device_id", host)
     if not DEVICE_ID.match(device_id):
         reader.wrong(
-            "agent", "device_id", f"{device_id!r}: use 1 to 63 of a-z, 0-9, dot, dash, underscore"
+            "agent",
+            "device_id",
+            f"{device_id!r}: use 1 to 63 of a-z, 0-9 and dash, no dash at an end",
         )
     state_dir = Path(reader.text("agent", "state_dir", "/var/lib/overlord-device"))
     signers = reader.text("config", "allowed_signers", "/etc/overlord-device/allowed_signers")
