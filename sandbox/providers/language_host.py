@@ -143,10 +143,12 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
 
 def run_program(loop: asyncio.AbstractEventLoop, program: str) -> str:
     """Run the program and its resource operations to the end; return what went wrong, or ""."""
+
+    def main() -> None:
+        runpy.run_path(program, run_name="__main__")
+
     try:
-        loop.run_until_complete(
-            run_in_stack(lambda: runpy.run_path(program, run_name="__main__") and None)
-        )
+        loop.run_until_complete(run_in_stack(main))
     except pulumi.RunError as error:
         return str(error)
     except SystemExit as error:
@@ -180,7 +182,7 @@ def program_traceback(error: BaseException, program: str) -> str:
 def main_file(request: Any) -> Path:
     """The absolute path of the file to run."""
     directory = Path(request.info.program_directory or request.pwd)
-    path = (directory / (request.info.entry_point or request.program)).absolute()
+    path: Path = (directory / (request.info.entry_point or request.program)).absolute()
     if path.is_dir():
         return path / "__main__.py"
     return path if path.exists() else path.with_suffix(".py")
@@ -204,7 +206,7 @@ def main() -> None:
             ("grpc.max_send_message_length", LARGEST_MESSAGE),
         ],
     )
-    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server)  # type: ignore[no-untyped-call]
+    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(host, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
 
