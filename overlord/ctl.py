@@ -176,7 +176,7 @@ def stack_up() -> None:
         boot = read_boot_settings(PATHS)
         runner = SystemRunner()
         stack_actions.prepare_environment(runner, PATHS, BOOT_WAIT_SECONDS)
-        stack_actions.start(stack_of(PATHS, boot.node), runner)
+        stack_actions.start(stack_of(PATHS, boot.node), runner, PATHS.docker_socket)
 
     _guarded(work)
 

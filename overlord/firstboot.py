@@ -7,8 +7,8 @@ changes nothing when it is run a second time, so a reboot half-way only costs ti
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -233,7 +233,9 @@ def stack(context: Context) -> Notes:
         group = Accounts().add_group(SECRETS_GROUP, shared.gid)
         check(context.runner, group, f"is group id {shared.gid} taken?")
     share(shared, context.paths)
-    stack_actions.start(stack_of(context.paths, context.node.name), context.runner)
+    compose = stack_of(context.paths, context.node.name)
+    with _service_logs(context):
+        stack_actions.start(compose, context.runner, context.paths.docker_socket)
     check(context.runner, Systemd().enable_now(STACK_UNIT), f"see `journalctl -u {STACK_UNIT}`")
     return []
 
@@ -241,16 +243,23 @@ def stack(context: Context) -> Notes:
 def healthy(context: Context) -> Notes:
     """Every service is healthy."""
     paths, name = context.paths, context.node.name
-    try:
+    with _service_logs(context):
         count = stack_actions.wait_healthy(
             paths, name, HEALTHY_TIMEOUT, context.sleep, context.clock
         )
-    except stack_actions.UnhealthyError as error:
-        compose = stack_of(paths, name)
-        for service in sorted(error.services):
-            context.runner.run(compose.logs(service, lines=20))  # into the step's log
-        raise
     return [f"{count} services"]
+
+
+@contextmanager
+def _service_logs(context: Context) -> Iterator[None]:
+    """Put what failing services said last into the step's log."""
+    try:
+        yield
+    except stack_actions.UnhealthyError as error:
+        compose = stack_of(context.paths, context.node.name)
+        for service in sorted(error.services):
+            context.runner.run(compose.logs(service, lines=12))
+        raise
 
 
 def finish(context: Context) -> Notes:
@@ -296,7 +305,7 @@ def run_steps(
         say(f"first boot: {name} …")
         try:
             journal.begin(name)
-            with _step_log(context, name) as logged:
+            with _StepLog(context, name) as logged:
                 notes = function(logged)
         except OverlordError as error:
             journal.fail(name, error.what, error.remedy)
@@ -315,7 +324,7 @@ def run_steps(
     return True
 
 
-class _step_log:  # noqa: N801 (used as a context manager)
+class _StepLog:
     """Runs a step with what its commands say in the step's own log."""
 
     def __init__(self, context: Context, name: str) -> None:

@@ -18,6 +18,8 @@ class Command:
     env: tuple[tuple[str, str], ...] = ()
     timeout: float = 120.0
     """Seconds until the program is killed."""
+    name: str = ""
+    """Short form for error messages, where the line is long."""
 
     @property
     def line(self) -> str:
@@ -50,7 +52,9 @@ class CommandFailedError(OverlordError):
         self.result = result
         said = (result.errors.strip() or result.output.strip()).splitlines()
         detail = ": " + " / ".join(line.strip() for line in said[-3:]) if said else ""
-        super().__init__(f"`{command.line}` ended with {result.code}{detail}", remedy)
+        super().__init__(
+            f"`{command.name or command.line}` ended with {result.code}{detail}", remedy
+        )
 
 
 def check(runner: Runner, command: Command, remedy: str) -> Result:

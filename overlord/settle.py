@@ -53,7 +53,7 @@ def settle(context: Context, recreate: tuple[str, ...], say: Callable[[str], obj
     share(read_shared_secrets(paths.current / "nodes" / name), paths)
     stack_actions.prepare_environment(context.runner, paths, ADDRESS_TIMEOUT, context.sleep)
     compose = stack_of(paths, name)
-    stack_actions.start(compose, context.runner)
+    stack_actions.start(compose, context.runner, paths.docker_socket)
     if recreate:
         known = {service.name for service in expected_of(paths, name)}
         services = tuple(service for service in recreate if service in known)

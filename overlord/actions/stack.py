@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from overlord.commands.compose import Compose
 from overlord.errors import OverlordError
 from overlord.facts.services import (
     DockerUnavailableError,
+    expected_services,
     read_containers,
     trouble,
 )
@@ -14,8 +16,10 @@ from overlord.facts.tailnet import Tailnet, read_tailnet
 from overlord.files import write
 from overlord.layout import expected_of
 from overlord.paths import Paths
-from overlord.runner import Runner, check
+from overlord.runner import CommandFailedError, Runner
 
+NOT_STARTED = ("has no container", "is created", "is starting")
+"""How services look that merely wait for others."""
 UP_REMEDY = "see `overlordctl status` and `overlordctl logs SERVICE`"
 
 
@@ -61,9 +65,20 @@ def prepare_environment(
     return address
 
 
-def start(compose: Compose, runner: Runner) -> None:
-    """Bring the services up. Raises CommandFailedError."""
-    check(runner, compose.up(), UP_REMEDY)
+def start(compose: Compose, runner: Runner, docker_socket: Path) -> None:
+    """Bring the services up. Raises OverlordError."""
+    result = runner.run(compose.up())
+    if result.code == 0:
+        return
+    # Compose names the service that waits; say which one it waits for.
+    try:
+        wrong = trouble(expected_services(compose.file), read_containers(docker_socket))
+    except DockerUnavailableError:
+        wrong = {}
+    broken = {name: text for name, text in wrong.items() if text not in NOT_STARTED}
+    if broken:
+        raise UnhealthyError(broken)
+    raise CommandFailedError(compose.up(), result, UP_REMEDY)
 
 
 def wait_healthy(
@@ -92,11 +107,14 @@ def wait_healthy(
 class UnhealthyError(OverlordError):
     """Services did not become healthy in time."""
 
-    def __init__(self, services: dict[str, str], timeout: float) -> None:
+    def __init__(self, services: dict[str, str], timeout: float | None = None) -> None:
         self.services = services
+        late = (
+            "the stack does not start" if timeout is None else f"not healthy after {timeout:.0f} s"
+        )
         said = ", ".join(f"{name} {text}" for name, text in sorted(services.items()))
         first = min(services)
         super().__init__(
-            f"not healthy after {timeout:.0f} s: {said}",
+            f"{late}: {said}",
             f"`sudo overlordctl logs {first}` says why; mend the stack and run `pulumi up`",
         )

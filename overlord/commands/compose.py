@@ -53,4 +53,5 @@ class Compose:
     def _command(self, *args: str, timeout: float = 120.0) -> Command:
         prefix = ("docker", "compose", "--project-name", PROJECT, "--progress", "plain")
         where = ("--env-file", str(self.env_file), "--file", str(self.file))
-        return Command((*prefix, *where, *args), timeout=timeout)
+        name = f"docker compose {args[0]}"
+        return Command((*prefix, *where, *args), timeout=timeout, name=name)

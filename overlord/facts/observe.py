@@ -85,10 +85,12 @@ class Facts:
 
 def observe_slow(paths: Paths, runner: Runner) -> SlowFacts:
     """Facts that cost a process each; about 0.2 s."""
+    container = system.is_container(runner)
     return SlowFacts(
         tailnet=read_tailnet(runner),
-        clock_synchronised=system.clock_synchronised(runner),
-        container=system.is_container(runner),
+        # A container has no clock of its own to keep.
+        clock_synchronised=None if container else system.clock_synchronised(runner),
+        container=container,
         metadata_guarded=system.metadata_guarded(runner),
         certificate_days=certificate.days_left(paths.origin_certificate, datetime.now(UTC)),
         reboot_required=(paths.root / "run/reboot-required").exists(),
