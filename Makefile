@@ -32,6 +32,9 @@ lock: ## resolve pyproject.toml into the hashed requirements files
 	@$(BIN)/uv pip compile -q pyproject.toml --group sandbox --group dev -c requirements.txt \
 	  --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header -o requirements-dev.txt
+	@$(BIN)/uv pip compile -q dashboard/requirements.in -c requirements-dev.txt \
+	  --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header -o dashboard/requirements.txt
 	@awk '/^uv==/{on=1} on&&(/^uv==/||/--hash/){print;next} on{exit}' requirements-dev.txt \
 	  | sed '$$ s/ \\$$//' > requirements-uv.txt
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 CATALOGUE_FILE = Path(__file__).with_name("catalogue.yaml")
 
 # A tag that names a version has a dot between digits; "latest", "stable" and "17" float.
-_EXACT_TAG = re.compile(r"^v?\d+\.\d+[\w.-]*$")
+_EXACT_TAG = re.compile(r"v?\d+\.\d+[\w.-]*")
 
 
 class CatalogueError(ValueError):
@@ -46,7 +46,7 @@ class Image(BaseModel):
     @field_validator("tag")
     @classmethod
     def _tag_is_exact(cls, tag: str) -> str:
-        if not _EXACT_TAG.match(tag):
+        if not _EXACT_TAG.fullmatch(tag):
             raise ValueError(f"tag {tag!r} floats; give an exact version such as v3.5.0")
         return tag
 

@@ -30,11 +30,11 @@ CONFIGURED_SERVICES = ("alertmanager", "nginx", "postgres", "prometheus")
 SECRETS_GID = 64000
 SECRETS_MODE = "0440"
 
-_NODE_NAME = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+_NODE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _HOST_NAME = re.compile(
-    r"^(?=.{1,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}$"
+    r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9-]{1,63}$"
 )
-_SIZE = re.compile(r"^[1-9][0-9]*(?:MB|GB|TB)$")
+_SIZE = re.compile(r"[1-9][0-9]*(?:MB|GB|TB)")
 
 
 class StackError(ValueError):
@@ -79,24 +79,25 @@ class StackContext:
 
     def __post_init__(self) -> None:
         for field, name in (("node", self.node), ("peer", self.peer)):
-            if not _NODE_NAME.match(name):
+            if not _NODE_NAME.fullmatch(name):
                 raise StackError(
                     f"{field}: {name!r} is no host name; use letters, digits and dashes"
                 )
         if self.node == self.peer:
             raise StackError(f"peer: {self.peer!r} is the node itself; name the other node")
-        if not _NODE_NAME.match(self.environment):
+        if not _NODE_NAME.fullmatch(self.environment):
             raise StackError(f"environment: {self.environment!r} is no plain name, such as prod")
         for field, name in (
             ("public_name", self.public_name),
             ("domain", self.domain),
             ("peer_address", self.peer_address or self.peer),
         ):
-            if not _HOST_NAME.match(name):
+            if not _HOST_NAME.fullmatch(name):
                 raise StackError(f"{field}: {name!r} is no host name, such as fleet.example.com")
-        if not _SIZE.match(self.retention_size):
+        if not _SIZE.fullmatch(self.retention_size):
             raise StackError(
-                f"retention_size: {self.retention_size!r} is no size; write a number and MB, GB or TB"
+                f"retention_size: {self.retention_size!r} is no size; write a number and a unit, "
+                "such as 60GB"
             )
         for field, number in (
             ("retention_days", self.retention_days),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -50,12 +51,15 @@ def create_app(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await context.database.open()
-        maintenance = asyncio.create_task(_maintain(context))
+        # Told to stop and not cancelled: a cancelled statement ends in a database error, in which
+        # the cancellation gets lost.
+        stop = asyncio.Event()
+        maintenance = asyncio.create_task(_maintain(context, stop))
         try:
             yield
         finally:
-            maintenance.cancel()
-            await asyncio.gather(maintenance, return_exceptions=True)
+            stop.set()
+            await maintenance
             await context.database.close()
             await client.aclose()
 
@@ -77,9 +81,9 @@ def create_app(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> 
     return app
 
 
-async def _maintain(context: Context) -> None:
-    """Keep the partitions ahead of the clock, on the leader."""
-    while True:
+async def _maintain(context: Context, stop: asyncio.Event) -> None:
+    """Keep the partitions ahead of the clock, on the leader, until told to stop."""
+    while not stop.is_set():
         wait = _MAINTENANCE_SECONDS
         try:
             if (await context.leadership.current()).leader:
@@ -93,4 +97,5 @@ async def _maintain(context: Context) -> None:
         except (psycopg.Error, PoolTimeout) as error:
             _log.warning("partitions not maintained: %s", type(error).__name__)
             wait = _MAINTENANCE_RETRY_SECONDS
-        await asyncio.sleep(wait)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), wait)

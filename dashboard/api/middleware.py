@@ -101,6 +101,7 @@ class BodyLimit:
             await self._too_large().response()(scope, receive, send)
             return
         received = 0
+        refused = False
 
         async def limited_receive() -> Message:
             nonlocal received
@@ -111,7 +112,16 @@ class BodyLimit:
                     raise self._too_large()
             return message
 
-        await self._app(scope, limited_receive, send)
+        async def limited_send(message: Message) -> None:
+            nonlocal refused
+            if received <= self._max_bytes:
+                await send(message)
+            elif not refused:
+                # In place of the answer that the application makes of a body cut short.
+                refused = True
+                await self._too_large().response()(scope, receive, send)
+
+        await self._app(scope, limited_receive, limited_send)
 
     def _too_large(self) -> ProblemError:
         return ProblemError(

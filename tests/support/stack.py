@@ -1,0 +1,30 @@
+"""A node's stack as tests render it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from stack.limits import limits_for
+from stack.render import StackContext
+
+VPS_01 = StackContext(
+    node="vps-01",
+    peer="vps-02",
+    role="primary",
+    public_name="fleet.example.com",
+    domain="example.com",
+    fleet_size=50,
+    registry="registry.example.com:5000",
+    limits=limits_for(8192, 4),
+    retention_days=90,
+    retention_size="60GB",
+    environment="test",
+    trusted_proxy_cidrs=("173.245.48.0/20", "2400:cb00::/32"),
+)
+VPS_02 = replace(VPS_01, node="vps-02", peer="vps-01", role="standby", limits=limits_for(4096, 2))
+
+
+def context(**changes: Any) -> StackContext:
+    """The context of vps-01 with changes."""
+    return replace(VPS_01, **changes)

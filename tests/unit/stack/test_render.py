@@ -1,0 +1,308 @@
+"""The rendered stack, read as the node's programs read it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stack.catalogue import CatalogueError, load_catalogue
+from stack.limits import SERVICES, limits_for
+from stack.render import CONFIGURED_SERVICES, StackError, render_stack
+from tests.support.stack import VPS_01, VPS_02, context
+
+NODES = pytest.mark.parametrize("node", [VPS_01, VPS_02], ids=["vps-01", "vps-02"])
+ONE_SHOT = {"migrate"}
+TAILNET = re.compile(r"\$\{OVERLORD_TAILNET_IP(:\?[^}]*)?\}")
+
+
+def compose_of(node: Any) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(render_stack(node)["compose.yaml"])
+    return document
+
+
+def is_private(address: str) -> bool:
+    """Whether an address is loopback or the tailnet's."""
+    if TAILNET.fullmatch(address):
+        return True
+    try:
+        return ipaddress.ip_address(address.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def listen_addresses(service: dict[str, Any]) -> list[str]:
+    """The addresses that a service on the host's network is told to listen on."""
+    found = []
+    for argument in service.get("command", []):
+        if match := re.fullmatch(r"--(?:web|cluster)\.listen-address=(.*):\d+", argument):
+            found.append(match.group(1))
+    if listen := service.get("environment", {}).get("OVERLORD_LISTEN"):
+        found.append(listen.rpartition(":")[0])
+    return found
+
+
+def test_equal_contexts_render_equal_bytes_in_any_process() -> None:
+    program = (
+        "import hashlib; from tests.support.stack import VPS_01;"
+        "from stack.render import render_stack;"
+        "print(hashlib.sha256(repr(render_stack(VPS_01)).encode()).hexdigest())"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(hashes) == 1
+    assert list(render_stack(VPS_01)) == sorted(render_stack(VPS_01))
+
+
+@NODES
+def test_nothing_but_nginx_listens_beyond_loopback_and_the_tailnet(node: Any) -> None:
+    for name, service in compose_of(node)["services"].items():
+        for port in service.get("ports", []):
+            assert isinstance(port, str), f"{name} publishes in a form that this test cannot read"
+            address = port.rsplit(":", 2)[0]
+            assert address != port, f"{name} publishes {port} on every address"
+            assert is_private(address), f"{name} publishes {port} on {address}"
+        if service.get("network_mode") == "host" and name != "nginx":
+            addresses = listen_addresses(service)
+            assert addresses, f"{name} is on the host's network and names no address to listen on"
+            for address in addresses:
+                assert is_private(address), f"{name} listens on {address}"
+
+
+def test_the_test_of_listeners_sees_what_is_public() -> None:
+    for address in ("", "0.0.0.0", "[::]", "203.0.113.7", "*", "${SOMETHING}"):
+        assert not is_private(address)
+    for address in ("127.0.0.1", "[::1]", "${OVERLORD_TAILNET_IP}"):
+        assert is_private(address)
+
+
+@NODES
+def test_nginx_listens_on_80_and_443_and_otherwise_on_loopback(node: Any) -> None:
+    config = render_stack(node)["nginx/nginx.conf"].decode()
+    listens = re.findall(r"^\s*listen\s+(\S+?);|^\s*listen\s+(\S+)\s", config, re.M)
+    addresses = {first or second for first, second in listens}
+    assert addresses == {"80", "[::]:80", "443", "[::]:443", "127.0.0.1:8081"}
+
+
+@NODES
+def test_every_image_is_one_of_the_catalogue(node: Any) -> None:
+    catalogue = load_catalogue()
+    expected = {
+        service: catalogue.reference(image.name, registry=node.registry)
+        for image in catalogue.images.values()
+        for service in image.used_by
+    }
+    images = {name: service["image"] for name, service in compose_of(node)["services"].items()}
+    assert images == expected
+
+
+@NODES
+def test_every_service_has_limits_and_least_privilege(node: Any) -> None:
+    services = compose_of(node)["services"]
+    assert set(services) == set(SERVICES)
+    for name, service in services.items():
+        limits = node.limits[name]
+        assert service["mem_limit"] == f"{limits.memory_mb}m", name
+        assert service["memswap_limit"] == service["mem_limit"], name
+        assert service["cpu_quota"] == int(limits.cpus * service["cpu_period"]), name
+        assert service["pids_limit"] == limits.pids, name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}, name
+        assert "privileged" not in service, name
+        if name != "nginx":
+            assert "cap_add" not in service, name
+    assert set(services["nginx"]["cap_add"]) == {"CHOWN", "NET_BIND_SERVICE", "SETGID", "SETUID"}
+
+
+@NODES
+def test_every_service_that_stays_has_a_health_check_and_restarts(node: Any) -> None:
+    for name, service in compose_of(node)["services"].items():
+        if name in ONE_SHOT:
+            assert service["restart"] == "no"
+        else:
+            assert service["restart"] == "unless-stopped", name
+            assert service["healthcheck"]["test"][0] == "CMD", name
+
+
+@NODES
+def test_no_service_runs_as_root_but_nginxs_master(node: Any) -> None:
+    for name, service in compose_of(node)["services"].items():
+        if name in {"nginx", "api"}:  # the API's image names its own user
+            assert "user" not in service
+        else:
+            assert int(service["user"].split(":")[0]) > 0, name
+    assert "USER 10001:10001" in Path("dashboard/Dockerfile").read_text()
+
+
+@NODES
+def test_the_limits_of_all_services_together_fit_the_node(node: Any) -> None:
+    memory = {"vps-01": 8192, "vps-02": 4096}[node.node]
+    assert sum(limit.memory_mb for limit in node.limits.values()) < memory * 0.85
+
+
+def test_a_node_too_small_for_the_stack_is_refused() -> None:
+    with pytest.raises(ValueError, match="choose a larger server type"):
+        limits_for(1024, 1)
+
+
+@NODES
+def test_secrets_come_from_files_that_the_node_is_told_of(node: Any) -> None:
+    files = render_stack(node)
+    compose = yaml.safe_load(files["compose.yaml"])
+    listed = json.loads(files["secrets.json"])
+    used = {name for service in compose["services"].values() for name in service.get("secrets", [])}
+
+    assert used == set(compose["secrets"]) == set(listed["files"])
+    for name, secret in compose["secrets"].items():
+        assert secret == {"file": f"/etc/overlord/secrets/{name}"}
+    for name, service in compose["services"].items():
+        if service.get("secrets") and name != "nginx":
+            assert service["group_add"] == [str(listed["gid"])], name
+
+
+@NODES
+def test_no_secret_is_in_any_rendered_file(node: Any) -> None:
+    suspicious = re.compile(
+        rb"(?i)(password|passwd|token|secret|api_?key)\s*[:=]\s*['\"]?[A-Za-z0-9+/_-]{12,}"
+        rb"|-----BEGIN|://[^/\s:]+:[^/\s@]+@"
+    )
+    for name, content in render_stack(node).items():
+        for match in suspicious.finditer(content):
+            assert b"/run/secrets/" in content[match.start() : match.end() + 40], (name, match[0])
+    for name, service in compose_of(node)["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|TOKEN|SECRET|KEY", variable):
+                assert variable.endswith("_FILE"), (name, variable)
+                assert value.startswith("/run/secrets/"), (name, variable)
+
+
+def test_a_changed_rule_changes_prometheus_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    import shutil
+
+    import stack.render
+
+    before = compose_of(VPS_01)
+    copy = tmp_path / "stack"
+    shutil.copytree(stack.render.STACK_DIR, copy)
+    rule = copy / "prometheus" / "rules" / "node.yml"
+    rule.write_text(rule.read_text().replace("0.8", "0.85"))
+    monkeypatch.setattr(stack.render, "STACK_DIR", copy)
+    after = compose_of(VPS_01)
+
+    changed = {
+        name for name in before["services"] if before["services"][name] != after["services"][name]
+    }
+    assert changed == {"prometheus"}
+
+
+def test_both_nodes_evaluate_the_same_rules() -> None:
+    rules = [
+        {name: content for name, content in render_stack(node).items() if "/rules/" in name}
+        for node in (VPS_01, VPS_02)
+    ]
+    assert rules[0] == rules[1]
+    assert rules[0]
+
+
+def test_prometheus_keeps_by_time_and_by_size_and_cannot_be_stopped_over_http() -> None:
+    command = compose_of(VPS_01)["services"]["prometheus"]["command"]
+    assert "--storage.tsdb.retention.time=90d" in command
+    assert "--storage.tsdb.retention.size=60GB" in command
+    assert not any("enable-lifecycle" in flag or "admin-api" in flag for flag in command)
+
+
+@NODES
+def test_prometheus_sends_alerts_to_both_alertmanagers_without_its_own_name(node: Any) -> None:
+    config = yaml.safe_load(render_stack(node)["prometheus/prometheus.yml"])
+    [group] = config["alerting"]["alertmanagers"]
+    assert group["static_configs"][0]["targets"] == ["127.0.0.1:9093", f"{node.peer}:9093"]
+    [dropped] = config["alerting"]["alert_relabel_configs"]
+    assert (dropped["action"], dropped["regex"]) == ("labeldrop", "replica")
+    assert config["global"]["external_labels"]["replica"] == node.node
+
+
+@NODES
+def test_what_both_nodes_scrape_has_the_same_labels_on_both(node: Any) -> None:
+    config = yaml.safe_load(render_stack(node)["prometheus/prometheus.yml"])
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    assert set(jobs) == {"agent", "alertmanager", "api", "node", "prometheus"}
+    for name in ("alertmanager", "node"):
+        labels = {group["labels"]["node"] for group in jobs[name]["static_configs"]}
+        assert labels == {"vps-01", "vps-02"}
+
+
+def test_the_peer_can_be_reached_by_another_name() -> None:
+    files = render_stack(context(peer_address="vps-02.tail1234.ts.net"))
+    assert b"vps-02.tail1234.ts.net:9093" in files["prometheus/prometheus.yml"]
+    assert b"--cluster.peer=vps-02.tail1234.ts.net:9094" in files["compose.yaml"]
+
+
+def test_client_addresses_are_believed_only_from_the_given_proxies() -> None:
+    with_proxy = render_stack(VPS_01)["nginx/nginx.conf"].decode()
+    without = render_stack(context(trusted_proxy_cidrs=()))["nginx/nginx.conf"].decode()
+
+    assert re.findall(r"set_real_ip_from (\S+);", with_proxy) == [
+        "173.245.48.0/20",
+        "2400:cb00::/32",
+    ]
+    assert "real_ip_header CF-Connecting-IP;" in with_proxy
+    assert "real_ip" not in without
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"node": "VPS 01"}, "node: 'VPS 01'"),
+        ({"peer": "vps-01"}, "is the node itself"),
+        ({"public_name": "fleet.example.com; return 200"}, "public_name"),
+        ({"domain": "example.com\n"}, "domain"),
+        ({"environment": "a b"}, "environment"),
+        ({"peer_address": "x y"}, "peer_address"),
+        ({"retention_size": "60"}, "retention_size"),
+        ({"retention_days": 0}, "retention_days"),
+        ({"limits": {}}, "limits: none for postgres"),
+        ({"trusted_proxy_cidrs": ("0.0.0.0/0",)}, "forge"),
+        ({"trusted_proxy_cidrs": ("any",)}, "'any' is no network"),
+    ],
+)
+def test_a_wrong_context_is_refused_by_the_name_of_its_field(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(StackError, match=re.escape(message)):
+        context(**changes)
+
+
+def test_without_any_registry_the_missing_one_is_named() -> None:
+    with pytest.raises(CatalogueError, match="overlord/api"):
+        render_stack(context(registry=None))
+    files = render_stack(context(registry=None, own_registry="ghcr.io/example"))
+    assert b"image: docker.io/prom/prometheus:" in files["compose.yaml"]
+    assert b"image: ghcr.io/example/overlord/api:" in files["compose.yaml"]
+
+
+def test_every_configured_service_has_a_folder_and_a_hash() -> None:
+    files = render_stack(VPS_01)
+    services = compose_of(VPS_01)["services"]
+    for service in CONFIGURED_SERVICES:
+        assert any(name.startswith(f"{service}/") for name in files)
+        assert re.fullmatch(r"[0-9a-f]{16}", services[service]["labels"]["net.overlord.config"])
+    assert not any(".j2" in name or "__pycache__" in name for name in files)
