@@ -1,0 +1,1 @@
+"""The Pulumi program's parts: settings, then one ComponentResource a file."""

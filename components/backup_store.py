@@ -1,0 +1,93 @@
+"""Where the pair keeps what must survive it: backups, bundles and logs at Backblaze B2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from components.s3_bucket import LifecycleRule, S3Bucket
+from components.settings import Backup
+
+# A launch ticket's sealed secrets are read once, within the hour.
+_BOOT_DAYS = 1
+
+
+@dataclass(frozen=True)
+class BackupStoreArgs:
+    """What the store is made from.
+
+    Args:
+        backup: endpoint, names and durations.
+        protect: whether the buckets may not be deleted.
+    """
+
+    backup: Backup
+    protect: bool
+
+
+class BackupStore(pulumi.ComponentResource):
+    """Three buckets: data and bundles under Object Lock, logs without."""
+
+    data: pulumi.Output[str]
+    bundles: pulumi.Output[str]
+    logs: pulumi.Output[str]
+
+    def __init__(
+        self, name: str, args: BackupStoreArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("overlord:index:BackupStore", name, None, opts)
+        backup = args.backup
+        hidden = backup.hidden_version_days
+        self.data = self._bucket(
+            name,
+            "data",
+            args,
+            lock_days=backup.object_lock_days,
+            lifecycle=[
+                LifecycleRule("database/", backup.database_retention_days, hidden),
+                LifecycleRule("metrics/", backup.metrics_retention_days, hidden),
+                LifecycleRule("config/", 0, hidden),
+            ],
+        )
+        self.bundles = self._bucket(
+            name,
+            "bundles",
+            args,
+            lock_days=backup.object_lock_days,
+            lifecycle=[
+                LifecycleRule("bundles/", 0, hidden),
+                LifecycleRule("boot/", _BOOT_DAYS, _BOOT_DAYS),
+            ],
+        )
+        self.logs = self._bucket(
+            name,
+            "logs",
+            args,
+            lock_days=0,
+            lifecycle=[LifecycleRule("", backup.log_retention_days, 1)],
+        )
+        self.register_outputs({"data": self.data, "bundles": self.bundles, "logs": self.logs})
+
+    def _bucket(
+        self,
+        name: str,
+        purpose: str,
+        args: BackupStoreArgs,
+        *,
+        lock_days: int,
+        lifecycle: list[LifecycleRule],
+    ) -> pulumi.Output[str]:
+        backup = args.backup
+        return S3Bucket(
+            f"{name}-{purpose}",
+            endpoint=backup.endpoint,
+            region=backup.region,
+            name=f"{backup.bucket_prefix}-{purpose}",
+            lock_days=lock_days,
+            lock_mode=backup.object_lock_mode,
+            lifecycle=lifecycle,
+            adopt=backup.adopt,
+            force_destroy=backup.force_destroy,
+            opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
+        ).name

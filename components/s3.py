@@ -1,0 +1,96 @@
+"""The S3 client for Backblaze B2, as its S3 interface needs it.
+
+B2 refuses the checksum headers that newer SDKs add, so these are sent only where S3 requires them.
+Credentials come from the environment or from secret configuration of the running stack, never from
+a resource's properties, so they are in no state file and a new key changes nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+_KEY_ID = ("OVERLORD_B2_KEY_ID", "b2KeyId")
+_KEY = ("OVERLORD_B2_KEY", "b2Key")
+
+
+class S3Error(Exception):
+    """B2 refused a call; the message names the resource and the remedy."""
+
+
+def s3_client(endpoint: str, region: str, config: Callable[[str], str | None]) -> Any:
+    """A client for one endpoint.
+
+    Args:
+        endpoint: https address of the S3 interface.
+        region: its region.
+        config: reads a key of the stack's configuration.
+
+    Raises:
+        S3Error: no credentials.
+    """
+    # Slow to import, and only needed where something is really done.
+    import boto3
+    from botocore.config import Config
+
+    key_id = config(_KEY_ID[1]) or os.environ.get(_KEY_ID[0])
+    key = config(_KEY[1]) or os.environ.get(_KEY[0])
+    if not key_id or not key:
+        raise S3Error(
+            f"no B2 key: `export {_KEY_ID[0]}=… {_KEY[0]}=…` or "
+            f"`pulumi config set --secret overlord:{_KEY_ID[1]}` and overlord:{_KEY[1]}"
+        )
+    session = boto3.session.Session()  # type: ignore[no-untyped-call]
+    return session.client(  # type: ignore[no-untyped-call]
+        "s3",
+        endpoint_url=endpoint,
+        region_name=region,
+        aws_access_key_id=key_id,
+        aws_secret_access_key=key,
+        config=Config(  # type: ignore[no-untyped-call]
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "max_attempts": 5},
+            connect_timeout=10,
+            read_timeout=60,
+        ),
+    )
+
+
+def content_md5(data: bytes) -> str:
+    """Content-MD5 of a body; B2 wants it on every write to a bucket with Object Lock."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def error_code(error: Exception) -> str:
+    """Code of a botocore ClientError, such as NoSuchBucket; else empty."""
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def explain(error: Exception, what: str) -> S3Error:
+    """An error that says what was refused and what to do next."""
+    code = error_code(error)
+    remedies = {
+        "InvalidAccessKeyId": "the key id is wrong: check OVERLORD_B2_KEY_ID",
+        "SignatureDoesNotMatch": "the key is wrong: check OVERLORD_B2_KEY",
+        "AccessDenied": "the key lacks a right: it needs to list, write and delete buckets and "
+        "files, and to set retention and lifecycle rules",
+        "403": "the key is wrong or lacks a right: check OVERLORD_B2_KEY_ID and OVERLORD_B2_KEY",
+        "BucketAlreadyExists": "someone else has a bucket of this name; bucket names are shared "
+        "with the whole world: choose another overlord:backup.bucketPrefix",
+        "TooManyBuckets": "the account has no room for more buckets: delete one or raise the limit",
+    }
+    message = (getattr(error, "response", None) or {}).get("Error", {}).get("Message") or ""
+    if not code:
+        message = type(error).__name__
+    return S3Error(
+        f"{what}: B2 answered {code or 'nothing usable'}"
+        f"{f' ({message})' if message else ''}. "
+        f"{remedies.get(code, 'run pulumi up again')}"
+    )

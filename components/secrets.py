@@ -1,0 +1,129 @@
+"""Every secret that the program makes, its age, and the document that a node gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pulumi
+
+from components.generated import GeneratedSecret, Kind
+
+ROTATION_AGE = timedelta(days=90)
+
+# The node gets its hash only.
+_LOGIN = "admin_password"
+_ROTATABLE: Mapping[str, Kind] = {
+    "postgres_superuser_password": "password",
+    "postgres_app_password": "password",
+    "postgres_replication_password": "password",
+    "api_enrol_token": "password",
+    "api_operator_token": "password",
+    "grafana_admin_password": "password",
+    _LOGIN: "loginPassword",
+    "origin_tls_key": "tlsKey",
+}
+SECRET_NAMES = tuple(_ROTATABLE)
+"""Secrets that `overlord:secretVersions` replaces. The deploy key and the host keys are not among
+them: a server takes them at creation, and the program reaches it by them."""
+
+
+@dataclass(frozen=True)
+class SecretsArgs:
+    """What the secrets are made from.
+
+    Args:
+        nodes: names of the nodes; each gets an SSH host key.
+        hostnames: names in the origin certificate's request.
+        versions: by secret; a raised number replaces it.
+    """
+
+    nodes: Sequence[str]
+    hostnames: Sequence[str]
+    versions: Mapping[str, int]
+
+
+class Secrets(pulumi.ComponentResource):
+    """Generated once, kept in the state as secrets, replaced only when asked for."""
+
+    values: dict[str, pulumi.Output[str]]
+    admin_password_hash: pulumi.Output[str]
+    origin_csr: pulumi.Output[str]
+    deploy_private_key: pulumi.Output[str]
+    deploy_public_key: pulumi.Output[str]
+    host_private_keys: dict[str, pulumi.Output[str]]
+    host_public_keys: dict[str, pulumi.Output[str]]
+
+    def __init__(
+        self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("overlord:index:Secrets", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        made = {
+            secret: GeneratedSecret(
+                f"{name}-{secret.replace('_', '-')}",
+                kind=kind,
+                version=args.versions.get(secret, 1),
+                hostnames=args.hostnames if kind == "tlsKey" else (),
+                opts=child,
+            )
+            for secret, kind in _ROTATABLE.items()
+        }
+        deploy = GeneratedSecret(f"{name}-deploy-key", kind="sshKey", version=1, opts=child)
+        hosts = {
+            node: GeneratedSecret(f"{name}-host-key-{node}", kind="sshKey", version=1, opts=child)
+            for node in args.nodes
+        }
+        for secret, resource in made.items():
+            _warn_when_old(secret, args.versions.get(secret, 1), resource)
+        self.values = {secret: resource.value for secret, resource in made.items()}
+        self.admin_password_hash = made[_LOGIN].hash
+        self.origin_csr = made["origin_tls_key"].csr
+        self.deploy_private_key = deploy.value
+        self.deploy_public_key = deploy.public_key
+        self.host_private_keys = {node: key.value for node, key in hosts.items()}
+        self.host_public_keys = {node: key.public_key for node, key in hosts.items()}
+        self.register_outputs({"deployPublicKey": self.deploy_public_key})
+
+    def document(
+        self,
+        node: str,
+        *,
+        origin_certificate: pulumi.Input[str],
+        b2_key_id: pulumi.Input[str],
+        b2_key: pulumi.Input[str],
+    ) -> pulumi.Output[str]:
+        """The node's secrets document: JSON, sorted, the same text for the same secrets."""
+        entries: dict[str, pulumi.Input[str]] = {
+            **{name: value for name, value in self.values.items() if name != _LOGIN},
+            "admin_password_hash": self.admin_password_hash,
+            "ssh_host_ed25519_key": self.host_private_keys[node],
+            "origin_tls_cert": origin_certificate,
+            "b2_key_id": b2_key_id,
+            "b2_key": b2_key,
+        }
+        return pulumi.Output.secret(
+            pulumi.Output.all(**entries).apply(lambda values: json.dumps(values, sort_keys=True))
+        )
+
+
+def age_warning(secret: str, version: int, created_at: str, now: datetime) -> str | None:
+    """What to say about a secret that is due for rotation, or None."""
+    age = now - datetime.fromisoformat(created_at)
+    if age < ROTATION_AGE:
+        return None
+    return (
+        f"{secret} is {age.days} days old. Replace it: "
+        f"pulumi config set --path 'overlord:secretVersions.{secret}' {version + 1}"
+    )
+
+
+def _warn_when_old(secret: str, version: int, resource: GeneratedSecret) -> None:
+    def warn(created_at: str) -> None:
+        message = age_warning(secret, version, created_at, datetime.now(UTC))
+        if message:
+            pulumi.log.warn(message)
+
+    resource.created_at.apply(warn)
