@@ -1,0 +1,51 @@
+"""One sandbox for the whole run: the files below use it in the order given here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.sandbox_world import REPOSITORY, SandboxWorld, command
+
+# The pair is brought up once, changed, broken and taken down; then a second one is brought up
+# through every kind of weather. Each file builds on the ones before it.
+ORDER = (
+    "test_pair",
+    "test_changes",
+    "test_drift",
+    "test_rebuild",
+    "test_destroy",
+    "test_rough_start",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files into their order; inside a file the order stays as written."""
+    items.sort(key=lambda item: ORDER.index(item.path.stem))
+
+
+@pytest.fixture(scope="session")
+def pair() -> SandboxWorld:
+    """The pair, brought up by the command that a newcomer types."""
+    print("\n$ make up", flush=True)
+    run = command(["make", "--no-print-directory", "up"], timeout=2400)
+    print(run.text[-8000:], flush=True)
+    run.must()
+    return SandboxWorld()
+
+
+@pytest.fixture
+def fair_weather(pair: SandboxWorld) -> Iterator[SandboxWorld]:
+    """The pair, and no fault left behind."""
+    yield pair
+    pair.fair_weather()
+
+
+@pytest.fixture(scope="session")
+def artefacts() -> Path:
+    """Where output worth a look is kept."""
+    folder = REPOSITORY / "test-artefacts"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -1,0 +1,142 @@
+"""A newcomer types `make up`: what they may rely on afterwards."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime
+
+from sandbox.world import BRIDGE
+from tests.e2e.sandbox_world import SandboxWorld, command, eventually
+
+NODES = ("vps-01", "vps-02")
+PREVIEW_SECONDS = 5.0
+
+
+def enrol(pair: SandboxWorld, device: str) -> str:
+    """Enrol a device; returns its token."""
+    secrets = pair.output("secrets")
+    answer = pair.fetch(
+        "/api/devices",
+        method="POST",
+        token=secrets["api_enrol_token"],
+        body={"device_id": device, "name": device},
+    )
+    assert answer.code == 201, answer.text
+    return str(json.loads(answer.text)["token"])
+
+
+def query(pair: SandboxWorld, node: str, sql: str) -> str:
+    """Ask a node's database as its superuser."""
+    return pair.on_node(
+        node, "docker", "exec", "overlord-postgres-1",
+        "psql", "-U", "postgres", "-d", "overlord", "-XAtc", sql,
+    ).text.strip()  # fmt: skip
+
+
+def test_both_nodes_are_healthy_and_their_first_boot_names_every_step(pair: SandboxWorld) -> None:
+    for node in NODES:
+        status = json.loads(pair.on_node(node, "overlordctl", "status", "--json").text)
+        assert status["healthy"] is True, status
+        assert status["node"] == node
+        steps = {step["name"]: step["state"] for step in status["boot"]["steps"]}
+        assert len(steps) >= 8
+        assert set(steps.values()) <= {"done", "skipped"}, steps
+        assert "status: done" in pair.on_node(node, "cloud-init", "status", check=False).text
+
+
+def test_the_public_url_answers_over_https_through_the_edge(pair: SandboxWorld) -> None:
+    answer = pair.fetch("/health")
+    assert answer.code == 200, answer.text
+    assert json.loads(answer.text)["node"] == "vps-01"
+    assert pair.fetch("/leader").code == 200
+
+
+def test_only_the_primary_is_leader(pair: SandboxWorld) -> None:
+    leader = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:9600/leader")
+    assert pair.on_node("vps-01", *leader).text == "200"
+    assert pair.on_node("vps-02", *leader).text == "503"
+
+
+def test_a_status_posted_to_the_public_name_is_in_the_primarys_database(
+    pair: SandboxWorld,
+) -> None:
+    token = enrol(pair, "pi-e2e")
+    event = str(uuid.uuid4())
+    answer = pair.fetch(
+        "/api/status",
+        method="POST",
+        token=token,
+        body={
+            "device_id": "pi-e2e",
+            "event_id": event,
+            "event_time": datetime.now(UTC).isoformat(),
+            "status": "ok",
+        },
+    )
+    assert answer.code in (200, 201), answer.text
+    assert query(pair, "vps-01", "select device_id from device_latest") == "pi-e2e"
+
+
+def test_the_standbys_database_is_up_and_idle(pair: SandboxWorld) -> None:
+    assert "accepting connections" in (
+        pair.on_node("vps-02", "docker", "exec", "overlord-postgres-1", "pg_isready").text
+    )
+
+
+def test_the_nodes_reach_each_other_over_the_mesh(pair: SandboxWorld) -> None:
+    answer = pair.on_node("vps-01", "tailscale", "ping", "--c", "3", "--timeout", "10s", "vps-02")
+    assert "pong from vps-02" in answer.text
+
+
+def test_every_scrape_target_is_up_on_both_nodes(pair: SandboxWorld) -> None:
+    def all_up(node: str) -> bool:
+        text = pair.on_node(
+            node, "curl", "-s", "http://127.0.0.1:9090/api/v1/query?query=up"
+        ).text
+        series = json.loads(text)["data"]["result"]
+        return len(series) >= 4 and all(sample["value"][1] == "1" for sample in series)
+
+    for node in NODES:
+        eventually(f"targets of {node}", lambda node=node: all_up(node), 90)
+
+
+def test_nothing_but_nginx_and_ssh_answers_from_outside(pair: SandboxWorld) -> None:
+    for details in pair.output("nodes").values():
+        address = details["ipv4"]
+        # From the administrator's address: SSH only, since the web is for the edge.
+        open_ports = {
+            port
+            for port in (22, 80, 443, 3000, 5432, 8000, 9090, 9093, 9100, 9600)
+            if command(["timeout", "2", "bash", "-c", f"</dev/tcp/{address}/{port}"], timeout=10).code
+            == 0
+        }
+        assert open_ports == {22}, open_ports
+
+
+def test_a_second_up_reports_no_change_and_its_preview_is_quick(pair: SandboxWorld) -> None:
+    run = pair.pulumi("preview", "--expect-no-changes").must()
+    print(f"\npreview without a change: {run.seconds:.1f} s", flush=True)
+    again = pair.up().must()
+    assert "unchanged" in again.text
+    assert not any(word in again.text for word in (" created", " updated", " replaced", " deleted"))
+
+
+def test_no_secret_is_readable_in_plain_outputs_or_in_user_data_that_still_works(
+    pair: SandboxWorld,
+) -> None:
+    secrets = [value for value in pair.output("secrets").values() if isinstance(value, str)]
+    plain = pair.pulumi("stack", "output", "--json").must().text
+    state = pair.pulumi("stack", "export").must().text
+    for secret in secrets:
+        assert secret not in plain
+        assert json.dumps(secret)[1:-1] not in state
+    for node in NODES:
+        arguments = pair.on_node(node, "ps", "-eo", "args").text
+        assert not any(secret in arguments for secret in secrets)
+
+
+def test_the_servers_hang_on_the_sandboxs_own_bridge(pair: SandboxWorld) -> None:
+    assert command(["ip", "link", "show", BRIDGE], timeout=5).code == 0
+    for server in pair.hetzner.servers.get_all():
+        assert server.public_net.ipv4.ip.startswith("198.51.100.")
