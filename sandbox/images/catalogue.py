@@ -1,0 +1,67 @@
+"""Which images the stack asks for, and what stands in for each where Docker Hub is out of reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from sandbox.commands import SandboxError
+from sandbox.world import REPOSITORY
+
+FOLDER = Path(__file__).parent
+CATALOGUE = REPOSITORY / "stack" / "catalogue.yaml"
+
+# Entry of the catalogue to the programs that its stand-in holds; its files are in the folder of
+# the same name.
+STAND_INS: dict[str, tuple[str, ...]] = {
+    "postgres": (),
+    "nginx": (),
+    "prometheus": ("prometheus", "promtool"),
+    "alertmanager": ("alertmanager", "amtool"),
+    "node-exporter": ("node_exporter",),
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One image of the stack."""
+
+    name: str
+    image: str
+    """Path below the registry."""
+    tag: str
+    registry: str | None
+    """The official registry; None for an image built from this repository."""
+    context: str | None = None
+    """Folder with the Dockerfile of an image of our own."""
+    base: str | None = None
+    """What that Dockerfile starts from."""
+
+    @property
+    def reference(self) -> str:
+        """Path and tag below any registry."""
+        return f"{self.image}:{self.tag}"
+
+
+def wanted_images(file: Path = CATALOGUE) -> tuple[Wanted, ...]:
+    """Read the catalogue. Raises SandboxError for an image that nothing stands in for."""
+    images = []
+    for entry in yaml.safe_load(file.read_text())["images"]:
+        build = entry.get("build") or {}
+        image = Wanted(
+            name=entry["name"],
+            image=entry["image"],
+            tag=str(entry["tag"]),
+            registry=entry.get("registry"),
+            context=build.get("context"),
+            base=build.get("base"),
+        )
+        if not image.context and image.name not in STAND_INS:
+            raise SandboxError(
+                f"nothing in the sandbox stands in for the image {image.reference}",
+                f"add a folder {FOLDER.name}/{image.name} and its line in {Path(__file__).name}",
+            )
+        images.append(image)
+    return tuple(images)

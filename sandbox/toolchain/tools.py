@@ -1,0 +1,169 @@
+"""The programs of the sandbox that are built from their Go modules, and how."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.commands import SandboxError, run
+from sandbox.stamps import Stamps, digest
+from sandbox.world import World
+
+FOLDER = Path(__file__).parent
+BUILD_SECONDS = 1800
+PULUMI_SDK = "github.com/pulumi/pulumi/sdk/v3"
+PROMETHEUS_VERSION = "github.com/prometheus/common/version.Version"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A Go module folder and the programs that come from it."""
+
+    name: str
+    """Folder of the go.mod that pins it."""
+    version: str
+    binaries: Mapping[str, str]
+    """Program to Go package."""
+    version_variables: tuple[str, ...] = ()
+    """Go variables that hold the version."""
+    reported: str | None = None
+    """The version as those variables hold it, where it is not `version`."""
+    minutes: int = 2
+    """Rough time of a first build on two cores, for the progress display."""
+    official: str | None = None
+    """Program that is used when one on PATH has at least this version."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the go.mod is."""
+        return FOLDER / self.name
+
+    def stamp(self) -> str:
+        """Hash of all that decides what is built."""
+        return digest(self.folder / "go.mod", self.folder / "go.sum", repr(self))
+
+
+TOOLS = (
+    Tool(
+        "tailscale",
+        "1.90.0",
+        {"tailscale": "tailscale.com/cmd/tailscale", "tailscaled": "tailscale.com/cmd/tailscaled"},
+        ("tailscale.com/version.longStamp", "tailscale.com/version.shortStamp"),
+    ),
+    Tool(
+        "compose",
+        "v2.40.0",
+        {"docker-compose": "github.com/docker/compose/v2/cmd"},
+        ("github.com/docker/compose/v2/internal.Version",),
+    ),
+    Tool(
+        "prometheus",
+        "v0.305.0",
+        {
+            "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
+            "promtool": "github.com/prometheus/prometheus/cmd/promtool",
+        },
+        (PROMETHEUS_VERSION,),
+        reported="3.5.0",  # the module's own count of the same release
+        minutes=3,
+    ),
+    Tool(
+        "alertmanager",
+        "v0.28.1",
+        {
+            "alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager",
+            "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
+        },
+        (PROMETHEUS_VERSION,),
+        reported="0.28.1",
+        minutes=1,
+    ),
+    Tool(
+        "node-exporter",
+        "v1.9.1",
+        {"node_exporter": "github.com/prometheus/node_exporter"},
+        (PROMETHEUS_VERSION,),
+        reported="1.9.1",
+        minutes=1,
+    ),
+    Tool(
+        "headscale",
+        "v0.26.0",
+        {"headscale": "github.com/juanfont/headscale/cmd/headscale"},
+        ("github.com/juanfont/headscale/hscontrol/types.Version",),
+        minutes=3,
+    ),
+    Tool(
+        "pulumi",
+        "v3.250.0",
+        {"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
+        (f"{PULUMI_SDK}/go/common/version.Version",),
+        minutes=4,
+        official="pulumi",
+    ),
+)
+
+
+def build_command(tool: Tool, program: str, target: Path) -> list[str]:
+    """Build the command line for one program: low priority, no paths of this machine inside."""
+    version = tool.reported or tool.version
+    flags = ["-s", "-w", *(f"-X {name}={version}" for name in tool.version_variables)]
+    return [
+        *("nice", "-n", "10", "go", "build", "-trimpath", "-ldflags", " ".join(flags)),
+        *("-o", str(target), tool.binaries[program]),
+    ]
+
+
+def at_least(found: str, wanted: str) -> bool:
+    """Compare versions such as ``v3.250.0``: same major version, and not older."""
+    have, need = (tuple(map(int, re.findall(r"\d+", text)[:3])) for text in (found, wanted))
+    return bool(have) and have[0] == need[0] and have >= need
+
+
+def official_on_path(tool: Tool, world: World) -> Path | None:
+    """Find an official program on PATH that is new enough. What the cache holds is no such."""
+    folders = [
+        folder
+        for folder in os.environ.get("PATH", "").split(os.pathsep)
+        if folder and Path(folder).resolve() != world.bin.resolve()
+    ]
+    found = shutil.which(tool.official, path=os.pathsep.join(folders)) if tool.official else None
+    if not found:
+        return None
+    return Path(found) if at_least(run([found, "version"]).strip(), tool.version) else None
+
+
+def is_ready(tool: Tool, world: World) -> bool:
+    """Tell whether there is nothing to do for the tool."""
+    if official_on_path(tool, world):
+        return True
+    present = all((world.bin / program).exists() for program in tool.binaries)
+    return present and Stamps(world.stamps).matches(f"tool-{tool.name}", tool.stamp())
+
+
+def build(tool: Tool, world: World) -> None:
+    """Build the tool into the cache. A program is replaced only once the new one is whole."""
+    if not shutil.which("go"):
+        raise SandboxError(
+            f"Go is not installed, and {tool.name} has to be built",
+            "install Go 1.26 or newer from https://go.dev/dl and put it on PATH",
+        )
+    world.bin.mkdir(parents=True, exist_ok=True)
+    log = world.logs_of_install / f"build-{tool.name}.log"
+    env = {"CGO_ENABLED": "0", "GOWORK": "off"}
+    for program in tool.binaries:
+        draft = world.bin / f".{program}.new"
+        run(
+            build_command(tool, program, draft),
+            cwd=tool.folder,
+            env=env,
+            log=log,
+            seconds=BUILD_SECONDS,
+            remedy="check that the Go module proxy can be reached, then run install again",
+        )
+        draft.replace(world.bin / program)
+    Stamps(world.stamps).write(f"tool-{tool.name}", tool.stamp())
