@@ -25,12 +25,14 @@ class Device:
         self.server = server
         self.folder = folder
         self.made: list[str] = []
-        self.restart()
+        self._start()
 
     def restart(self) -> None:
         """The process starts anew; what it knew in memory is gone."""
-        if hasattr(self, "queue"):
-            self.queue.close()
+        self.queue.close()
+        self._start()
+
+    def _start(self) -> None:
         self.server_time = ServerTime(self.clock)
         self.queue = Queue(self.folder / "queue.db", self.clock, self.server_time)
         draw = random.Random(1).uniform
@@ -57,7 +59,7 @@ class Device:
 
     def drain(self, steps: int = 100_000) -> list[float]:
         """Send until nothing waits; returns the waits."""
-        waits = []
+        waits: list[float] = []
         for _ in range(steps):
             wait = self.sender.step()
             if wait is None:

@@ -1,0 +1,1 @@
+"""Plays a fleet of devices against an Overlord, and checks afterwards what came of it."""

@@ -1,0 +1,92 @@
+"""The independent record of what was acknowledged: an append-only file, synced to disk.
+
+It knows nothing of the server. Each line is one fact: a status was ``made``, ``acknowledged``
+(recorded or duplicate), or ``refused``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+SYNC_EVERY_S = 0.25
+
+Kind = Literal["made", "acknowledged", "refused"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One fact about one status."""
+
+    kind: Kind
+    device: str
+    event_id: str
+    event_time: str
+    note: str = ""
+
+
+class Recorder:
+    """Appends lines, syncing them in batches."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+        self._pending: list[str] = []
+
+    def add(self, line: Line) -> None:
+        """Take a line; it is on disk after the next sync."""
+        self._pending.append(json.dumps(vars(line), separators=(",", ":")))
+
+    async def run(self) -> None:
+        """Sync until cancelled."""
+        while True:
+            await asyncio.sleep(SYNC_EVERY_S)
+            await asyncio.to_thread(self._sync)
+
+    def close(self) -> None:
+        """Sync what is left."""
+        self._sync()
+        self._file.close()
+
+    def _sync(self) -> None:
+        lines, self._pending = self._pending, []
+        if lines:
+            self._file.write("\n".join(lines) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+
+@dataclass
+class Record:
+    """What a file of lines says, by device."""
+
+    made: dict[str, dict[str, str]] = field(default_factory=dict)
+    acknowledged: dict[str, dict[str, str]] = field(default_factory=dict)
+    refused: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def devices(self) -> list[str]:
+        """All devices in it."""
+        return sorted({*self.made, *self.acknowledged})
+
+    def times(self) -> Iterator[str]:
+        """The event times of everything acknowledged."""
+        for events in self.acknowledged.values():
+            yield from events.values()
+
+
+def read_record(path: Path) -> Record:
+    """Read a file of lines; a last line cut by a crash is left out."""
+    record = Record()
+    with path.open(encoding="utf-8") as file:
+        for text in file:
+            if not text.endswith("\n"):
+                break
+            line = Line(**json.loads(text))
+            table = getattr(record, line.kind)
+            table.setdefault(line.device, {})[line.event_id] = line.event_time
+    return record
