@@ -71,6 +71,11 @@ Notes = Sequence[str]
 StepFunction = Callable[[Context], Notes]
 
 
+def tool(context: Context) -> Notes:
+    """overlordctl, first of all: whoever comes to look at a failed boot needs it."""
+    return _converge(context, tool_area())
+
+
 def software(context: Context) -> Notes:
     """Programs that the cloud image lacks."""
     distribution, codename = parse_os_release((context.paths.root / "etc/os-release").read_text())
@@ -148,13 +153,15 @@ def guard(context: Context) -> Notes:
 def docker(context: Context) -> Notes:
     """dockerd with our settings."""
     existing = read_json(context.paths.root / DOCKER_FILE)
-    return _converge(context, docker_area(existing))
+    with _unit_log(context, "docker.service"):
+        return _converge(context, docker_area(existing))
 
 
 def tailnet(context: Context) -> Notes:
     """Join the tailnet once, then forget the key."""
     runner, paths = context.runner, context.paths
-    check(runner, Systemd().enable_now("tailscaled.service"), "see `journalctl -u tailscaled`")
+    with _unit_log(context, "tailscaled.service"):
+        check(runner, Systemd().enable_now("tailscaled.service"), "see `journalctl -u tailscaled`")
     state = _settled_tailnet(context)
     if state not in ("Running", "Starting"):
         _join(context)
@@ -198,10 +205,10 @@ def _join(context: Context) -> None:
 
 
 def agent(context: Context) -> Notes:
-    """overlordctl and the node agent."""
-    host_actions.converge(tool_area(), context.paths, context.runner)
-    remedy = "see `journalctl -u overlord-agent`"
-    check(context.runner, Systemd().enable_now(AGENT_UNIT), remedy)
+    """The node agent."""
+    with _unit_log(context, AGENT_UNIT):
+        remedy = f"see `journalctl -u {AGENT_UNIT}`"
+        check(context.runner, Systemd().enable_now(AGENT_UNIT), remedy)
     return []
 
 
@@ -236,7 +243,9 @@ def stack(context: Context) -> Notes:
     compose = stack_of(context.paths, context.node.name)
     with _service_logs(context):
         stack_actions.start(compose, context.runner, context.paths.docker_socket)
-    check(context.runner, Systemd().enable_now(STACK_UNIT), f"see `journalctl -u {STACK_UNIT}`")
+    with _unit_log(context, STACK_UNIT):
+        remedy = f"see `journalctl -u {STACK_UNIT}`"
+        check(context.runner, Systemd().enable_now(STACK_UNIT), remedy)
     return []
 
 
@@ -273,6 +282,7 @@ def finish(context: Context) -> Notes:
 
 
 STEPS: tuple[tuple[str, StepFunction], ...] = (
+    ("tool", tool),
     ("software", software),
     ("admin", admin),
     ("sysctl", sysctl),
@@ -343,10 +353,23 @@ class _StepLog:
             self._log.close()
 
 
+@contextmanager
+def _unit_log(context: Context, unit: str) -> Iterator[None]:
+    """Put what a failing unit said last into the step's log."""
+    try:
+        yield
+    except CommandFailedError:
+        context.runner.run(Systemd().journal(unit))
+        raise
+
+
 def _explain_os_error(error: OSError, context: Context, name: str) -> tuple[str, str]:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        paths = context.paths
+        folders = (paths.opt, paths.state, paths.secrets, paths.root / "var/lib/docker")
+        full = [disk.path for disk in map(read_disk, folders) if disk.free < 1024**2]
         return (
-            f"no space left on the disk ({error.filename or 'unknown file'})",
+            f"no space left on the disk of {error.filename or ' and '.join(full) or 'this node'}",
             f"free space or choose a larger server type (overlord:serverTypes), {AGAIN}",
         )
     log = context.paths.step_logs / f"{name}.log"

@@ -222,4 +222,6 @@ def firewall_commands(
         ),
         *(ufw.delete(rule.arguments) for rule in added if rule.arguments not in want),
         ufw.enable(),
+        # ufw's own switch is not enough where the unit is not enabled.
+        Systemd().enable_now("ufw.service"),
     )

@@ -166,6 +166,8 @@ def _connections(facts: Facts) -> list[Problem]:
                 "run `pulumi up`: it renews the certificate",
             )
         )
+    if not facts.firewall:
+        found.append(Problem("firewall", "warning", "ufw is off", "`sudo systemctl restart ufw`"))
     if not facts.metadata_guarded:
         found.append(
             Problem(

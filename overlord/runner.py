@@ -18,6 +18,8 @@ class Command:
     env: tuple[tuple[str, str], ...] = ()
     timeout: float = 120.0
     """Seconds until the program is killed."""
+    quiet: bool = False
+    """What it says is for us and would only fill a log."""
     name: str = ""
     """Short form for error messages, where the line is long."""
 
@@ -74,8 +76,9 @@ class SystemRunner:
 
     def run(self, command: Command) -> Result:
         """Run to the end. A missing program is code 127, a timeout 124."""
-        self._write(f"$ {command.line}\n")
-        self._flush()
+        if not command.quiet:
+            self._write(f"$ {command.line}\n")
+            self._flush()
         try:
             done = subprocess.run(
                 command.args,
@@ -94,6 +97,7 @@ class SystemRunner:
             result = Result(127, errors=f"{command.args[0]}: not installed")
         except subprocess.TimeoutExpired:
             result = Result(124, errors=f"no end after {command.timeout:.0f} s")
-        self._write(result.output + result.errors)
-        self._flush()
+        if not command.quiet:
+            self._write(result.output + result.errors)
+            self._flush()
         return result

@@ -22,6 +22,7 @@ from overlord.firstboot import (
     software,
     ssh,
     sysctl,
+    tool,
     updates,
 )
 from overlord.host import AGENT_UNIT
@@ -30,6 +31,7 @@ from overlord.runner import check
 from overlord.tree import tree_digest
 
 HOST: tuple[tuple[str, StepFunction], ...] = (
+    ("tool", tool),
     ("software", software),
     ("admin", admin),
     ("sysctl", sysctl),

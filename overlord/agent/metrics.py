@@ -39,6 +39,7 @@ def _families(view: View) -> Iterator[GaugeMetricFamily]:
         ("overlord_postgres_up", "1 while PostgreSQL accepts connections", facts.postgres),
         ("overlord_tailnet_up", "1 while the node is in the tailnet", facts.tailnet.up),
         ("overlord_tailnet_peers_online", "Peers in reach", facts.tailnet.peers_online),
+        ("overlord_firewall_up", "1 while ufw's rules are there", facts.firewall),
         ("overlord_metadata_guarded", "1 while the guard is there", facts.metadata_guarded),
         ("overlord_disk_used_ratio", "Used part of the data disk", facts.disk.used_ratio),
         ("overlord_memory_available_bytes", "Memory left", facts.memory.available),

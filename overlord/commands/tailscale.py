@@ -26,4 +26,4 @@ class Tailscale:
 
     def status(self) -> Command:
         """State, own addresses and peers as JSON."""
-        return Command(("tailscale", "status", "--json"), timeout=10)
+        return Command(("tailscale", "status", "--json"), timeout=10, quiet=True)

@@ -33,6 +33,8 @@ class SlowFacts:
     """None when nobody can say."""
     container: bool
     """This machine shares its kernel and clock with a host."""
+    firewall: bool
+    """Whether ufw's rules are in the kernel."""
     metadata_guarded: bool
     certificate_days: float | None
     """None without a certificate."""
@@ -62,6 +64,8 @@ class Facts:
     tailnet: Tailnet
     clock_synchronised: bool | None
     container: bool
+    firewall: bool
+    """Whether ufw's rules are in the kernel."""
     metadata_guarded: bool
     certificate_days: float | None
     reboot_required: bool
@@ -91,6 +95,7 @@ def observe_slow(paths: Paths, runner: Runner) -> SlowFacts:
         # A container has no clock of its own to keep.
         clock_synchronised=None if container else system.clock_synchronised(runner),
         container=container,
+        firewall=system.firewall_up(runner),
         metadata_guarded=system.metadata_guarded(runner),
         certificate_days=certificate.days_left(paths.origin_certificate, datetime.now(UTC)),
         reboot_required=(paths.root / "run/reboot-required").exists(),
@@ -139,6 +144,7 @@ def observe(paths: Paths, slow: SlowFacts) -> Facts:
         tailnet=slow.tailnet,
         clock_synchronised=slow.clock_synchronised,
         container=slow.container,
+        firewall=slow.firewall,
         metadata_guarded=slow.metadata_guarded,
         certificate_days=slow.certificate_days,
         reboot_required=slow.reboot_required,

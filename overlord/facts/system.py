@@ -7,13 +7,17 @@ from pathlib import Path
 
 from overlord.runner import Command, Runner
 
-DETECT_CONTAINER = Command(("systemd-detect-virt", "--container"), timeout=10)
+DETECT_CONTAINER = Command(("systemd-detect-virt", "--container"), timeout=10, quiet=True)
 CLOCK_SYNCHRONISED = Command(
-    ("timedatectl", "show", "--property=NTPSynchronized", "--value"), timeout=10
+    ("timedatectl", "show", "--property=NTPSynchronized", "--value"), timeout=10, quiet=True
+)
+FIREWALL_RULE = Command(
+    ("iptables", "-w", "10", "-C", "INPUT", "-j", "ufw-before-input"), timeout=15, quiet=True
 )
 GUARD_RULE = Command(
     ("iptables", "-w", "10", "-C", "DOCKER-USER", "-d", "169.254.0.0/16", "-j", "REJECT"),
     timeout=15,
+    quiet=True,
 )
 
 
@@ -70,6 +74,11 @@ def clock_synchronised(runner: Runner) -> bool | None:
     """Whether the kernel says that the clock follows a time server; None if nobody can say."""
     result = runner.run(CLOCK_SYNCHRONISED)
     return {"yes": True, "no": False}.get(result.output.strip())
+
+
+def firewall_up(runner: Runner) -> bool:
+    """Whether ufw's rules are in the kernel."""
+    return runner.run(FIREWALL_RULE).code == 0
 
 
 def metadata_guarded(runner: Runner) -> bool:
