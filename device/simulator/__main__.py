@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 import time
 from pathlib import Path
@@ -48,7 +49,7 @@ def main() -> None:
 @click.option("--connections", default=100, help="the most connections at once")
 @click.option("--drain", default=60.0, help="seconds to go on delivering at the end")
 @click.option("--prefix", default="sim", help="device ids are PREFIX-00001 and so on")
-@click.option("--seed", default=1, help="the same seed plays the same fleet with the same ids")
+@click.option("--seed", type=int, help="to play the same again, on a server without its statuses")
 @click.option(
     "--state", required=True, type=click.Path(path_type=Path), help="folder of the record"
 )
@@ -71,10 +72,12 @@ def run(state: Path, enrol_token_file: Path | None, ca_file: Path | None, **opti
         connections=options["connections"],
         drain_s=options["drain"],
         prefix=options["prefix"],
-        seed=options["seed"],
+        # Drawn anew by default: the event ids come from it, and a run's must be its own.
+        seed=secrets.randbits(32) if options["seed"] is None else options["seed"],
         allow_public=options["allow_public"],
     )
     token = _token(enrol_token_file, "OVERLORD_ENROL_TOKEN")
+    click.echo(f"seed {plan.seed}")
     asyncio.run(play(plan, token, state, ca_file=ca_file, say=click.echo))
 
 
