@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"overlord/sandbox/providers/cloudflare"
 	"overlord/sandbox/providers/command"
 	"overlord/sandbox/providers/hcloud"
 	"overlord/sandbox/providers/kit"
+	"overlord/sandbox/providers/tailscale"
 )
 
 func main() {
@@ -22,10 +24,14 @@ func main() {
 
 func serve(name string, args []string) error {
 	switch name {
+	case "cloudflare":
+		return kit.Serve(cloudflare.Provider(), args)
 	case "command":
 		return kit.Serve(command.Provider(), args)
 	case "hcloud":
 		return kit.Serve(hcloud.Provider(), args)
+	case "tailscale":
+		return kit.Serve(tailscale.Provider(), args)
 	}
 	return fmt.Errorf("there is no stand-in of this name")
 }

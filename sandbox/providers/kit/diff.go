@@ -247,6 +247,9 @@ func observed(fields []Field, base, live, order Props) Props {
 				continue
 			}
 		}
+		if shape := base[f.Name]; f.Shaped && shape != nil && shape != (Unknown{}) {
+			value = project(value, shape)
+		}
 		if list, ok := value.([]any); ok && f.Type == Set {
 			if wanted, ok := order[f.Name].([]any); ok {
 				value = f.alignItems(list, wanted)
@@ -289,4 +292,37 @@ func liveInputs(fields []Field, inputs, state Props) Props {
 		out[defaultsKey] = []any{}
 	}
 	return out
+}
+
+// project keeps of a live value what a shape has: APIs fill in parts that nobody asked for, and
+// those must not look like a change. Items that the shape does not have at all stay visible.
+func project(live, shape any) any {
+	switch s := shape.(type) {
+	case map[string]any:
+		object, ok := live.(map[string]any)
+		if !ok {
+			return live
+		}
+		out := map[string]any{}
+		for key, nested := range s {
+			if value, ok := object[key]; ok {
+				out[key] = project(value, nested)
+			}
+		}
+		return out
+	case []any:
+		list, ok := live.([]any)
+		if !ok {
+			return live
+		}
+		out := make([]any, len(list))
+		for i, item := range list {
+			out[i] = item
+			if i < len(s) {
+				out[i] = project(item, s[i])
+			}
+		}
+		return out
+	}
+	return live
 }

@@ -33,6 +33,7 @@ type Field struct {
 	Output   bool // only ever set by the API
 	Replace  bool // a change replaces the resource
 	Secret   bool // an output that is always secret
+	Shaped   bool // of what the API reports, only the parts that the program gave are kept
 	Default  any
 	Env      []string                // configuration only: where a missing value comes from
 	Autoname int                     // longest generated name; 0: no generated name
