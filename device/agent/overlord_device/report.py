@@ -30,7 +30,11 @@ def make_event(
     offset = server_time.offset()
     boottime = clock.boottime()
     host = facts.as_dict()
-    metrics = {name: float(value) for name, value in host.items() if not isinstance(value, str)}
+    metrics = {
+        name: float(value)
+        for name, value in host.items()
+        if not isinstance(value, str) and name != "uptime_s"  # has a field of its own
+    }
     metrics.update(facts.percentages())
     metrics.update(
         {
