@@ -12,7 +12,7 @@ SANDBOX := $(BIN)/python -m sandbox
 IN_SANDBOX := eval "$$($(SANDBOX) env)" &&
 ARGS ?=
 
-.PHONY: help venv lock install up preview refresh status ssh logs destroy clean test lint fmt config-test e2e bench
+.PHONY: help venv lock install world up preview refresh status ssh logs destroy clean test lint fmt config-test e2e bench
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,10 +41,12 @@ lock: ## resolve pyproject.toml into the hashed requirements files
 install: venv ## fetch or build the tools and images of the sandbox (cached, first time minutes)
 	@$(SANDBOX) install
 
-up: install ## bring up the pair on a cloud in a box, or change it
+world: install ## start the cloud in a box with an empty stack, and nothing in it
 	@$(SANDBOX) up
-	@$(IN_SANDBOX) { pulumi stack select $(STACK) 2>/dev/null || pulumi stack init $(STACK); } && \
-	  pulumi up -s $(STACK) --yes --skip-preview $(ARGS)
+	@$(IN_SANDBOX) { pulumi stack select $(STACK) 2>/dev/null || pulumi stack init $(STACK); }
+
+up: world ## bring up the pair on a cloud in a box, or change it
+	@$(IN_SANDBOX) pulumi up -s $(STACK) --yes --skip-preview $(ARGS)
 	@$(SANDBOX) status
 
 preview: ## show what `make up` would change

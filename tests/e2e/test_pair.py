@@ -91,9 +91,7 @@ def test_the_nodes_reach_each_other_over_the_mesh(pair: SandboxWorld) -> None:
 
 def test_every_scrape_target_is_up_on_both_nodes(pair: SandboxWorld) -> None:
     def all_up(node: str) -> bool:
-        text = pair.on_node(
-            node, "curl", "-s", "http://127.0.0.1:9090/api/v1/query?query=up"
-        ).text
+        text = pair.on_node(node, "curl", "-s", "http://127.0.0.1:9090/api/v1/query?query=up").text
         series = json.loads(text)["data"]["result"]
         return len(series) >= 4 and all(sample["value"][1] == "1" for sample in series)
 
@@ -108,7 +106,9 @@ def test_nothing_but_nginx_and_ssh_answers_from_outside(pair: SandboxWorld) -> N
         open_ports = {
             port
             for port in (22, 80, 443, 3000, 5432, 8000, 9090, 9093, 9100, 9600)
-            if command(["timeout", "2", "bash", "-c", f"</dev/tcp/{address}/{port}"], timeout=10).code
+            if command(
+                ["timeout", "2", "bash", "-c", f"</dev/tcp/{address}/{port}"], timeout=10
+            ).code
             == 0
         }
         assert open_ports == {22}, open_ports
