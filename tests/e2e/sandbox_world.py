@@ -1,4 +1,4 @@
-"""What the end-to-end tests hold on to: the sandbox, its Pulumi, its nodes, its vendors' clients."""
+"""What the end-to-end tests hold: the sandbox, its Pulumi, its nodes, the vendors' clients."""
 
 from __future__ import annotations
 

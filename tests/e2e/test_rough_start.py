@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ KILLS = 10
 
 
 @pytest.fixture(scope="module")
-def empty() -> Iterator[SandboxWorld]:
+def empty() -> SandboxWorld:
     """An empty cloud with a fresh stack."""
     command(["make", "--no-print-directory", "destroy"], timeout=300).must()
     command(["make", "--no-print-directory", "world"], timeout=600).must()
-    yield SandboxWorld()
+    return SandboxWorld()
 
 
 @pytest.mark.parametrize(
