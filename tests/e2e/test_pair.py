@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 
 from sandbox.world import BRIDGE
 from tests.e2e.sandbox_world import SandboxWorld, command, eventually
@@ -96,7 +97,7 @@ def test_every_scrape_target_is_up_on_both_nodes(pair: SandboxWorld) -> None:
         return len(series) >= 4 and all(sample["value"][1] == "1" for sample in series)
 
     for node in NODES:
-        eventually(f"targets of {node}", lambda node=node: all_up(node), 90)
+        eventually(f"targets of {node}", partial(all_up, node), 90)
 
 
 def test_nothing_but_nginx_and_ssh_answers_from_outside(pair: SandboxWorld) -> None:

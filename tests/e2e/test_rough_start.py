@@ -7,6 +7,7 @@ the state does not know.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from components.sizing import SIZES
 from tests.e2e.sandbox_world import REPOSITORY, STACK, SandboxWorld, command, project_copy
 
 KILLS = 10
@@ -81,7 +83,9 @@ def test_a_wrong_token_is_refused_with_the_way_to_set_it(empty: SandboxWorld) ->
 
 
 def test_a_sold_out_location_lists_what_was_tried(empty: SandboxWorld) -> None:
-    empty.fault(sold_out={"type": "*", "location": "hel1"})
+    for server_type in SIZES[50].server_types:
+        sold_out = {"type": server_type, "location": "hel1"}
+        empty.fault(vendor="hetzner", sold_out=sold_out, count=None)
     try:
         run = empty.up()
     finally:
@@ -111,7 +115,7 @@ def test_a_server_name_that_is_taken_is_never_touched(empty: SandboxWorld) -> No
 
 
 def test_a_quota_that_is_used_up_is_named_with_the_server(empty: SandboxWorld) -> None:
-    empty.fault(quota={"servers": 0})
+    empty.fault(vendor="hetzner", quota={"resource": "servers", "limit": 0}, count=None)
     try:
         run = empty.up()
     finally:
@@ -171,8 +175,6 @@ def test_ten_kills_later_the_next_up_completes_and_nothing_is_orphaned(
 
 def orphans(world: SandboxWorld) -> dict[str, list[str]]:
     """What the vendors hold and the state does not know."""
-    import json
-
     state = json.loads(world.pulumi("stack", "export").must().text)
     known = {str(resource.get("id")) for resource in state["deployment"]["resources"]}
     live = {
