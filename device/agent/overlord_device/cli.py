@@ -17,7 +17,7 @@ from .clock import ServerTime, SystemClock, parse_rfc3339, rfc3339
 from .enrol import EnrolError, enrol, read_token
 from .fleet_config import ConfigError, parse_manifest, seal
 from .queue import Queue
-from .service import Agent, fleet_config, open_queue
+from .service import Agent, AlreadyRunningError, fleet_config, open_queue
 from .settings import DEFAULT_PATH, Settings, SettingsError, load
 from .transport import HttpClient, TransportError
 
@@ -38,7 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
             return _config_sign(options)
         settings = load(options.settings)
         return int(options.run(settings, options))
-    except (SettingsError, EnrolError, TransportError, ConfigError) as error:
+    except (
+        SettingsError,
+        EnrolError,
+        TransportError,
+        ConfigError,
+        AlreadyRunningError,
+        OSError,
+    ) as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -129,7 +136,7 @@ def _open_existing(settings: Settings) -> Queue | None:
             f"{settings.queue_file} is not yours: run this with sudo -u overlord-device"
         )
     clock = SystemClock()
-    return open_queue(settings, clock, ServerTime(clock))
+    return open_queue(settings, clock, ServerTime(clock), owner=False)
 
 
 def _status(settings: Settings, options: argparse.Namespace) -> int:
@@ -157,8 +164,6 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
             problems.append(f"{counts.waiting} statuses wait, the oldest since {rfc3339(oldest)}")
         if notes.get("last_error"):
             problems.append(f"not delivered since {notes['last_error']}")
-        if counts.dropped_expired_total or counts.dropped_overflow_total:
-            problems.append("statuses were dropped unsent, see dropped_*_total")
     config = fleet_config(settings)
     if config is not None:
         current = config.current()

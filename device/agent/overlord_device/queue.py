@@ -98,6 +98,7 @@ class Queue:
         keep_acknowledged_s: float = DAY_S,
         max_waiting: int = 11_000,
         max_bytes: int = 32 * 1024 * 1024,
+        owner: bool = True,
     ) -> None:
         """Open or create the queue.
 
@@ -109,6 +110,8 @@ class Queue:
             keep_acknowledged_s: how long acknowledged statuses stay for `resend_since`.
             max_waiting: the most statuses that wait. Independent of any clock.
             max_bytes: the most that the database takes on disk, its journal aside.
+            owner: whether a damaged database may be set aside. For the agent alone, never for a
+                command that looks at a queue in use.
         """
         self._path = path
         self._clock = clock
@@ -117,6 +120,7 @@ class Queue:
         self._keep_acknowledged_s = keep_acknowledged_s
         self._max_waiting = max_waiting
         self._max_pages = max(16, max_bytes // PAGE_BYTES)
+        self._owner = owner
         self._lock = threading.RLock()
         self._memory: collections.deque[Event] = collections.deque()
         self._unsaved: collections.Counter[str] = collections.Counter()
@@ -138,6 +142,8 @@ class Queue:
                 # Locked, full, not permitted: the file itself may be sound, so it is left alone.
                 raise
             except sqlite3.DatabaseError as error:
+                if not self._owner:
+                    raise
                 self._set_aside(str(error))
                 self._open_db = self._connect()
         return self._open_db
@@ -475,7 +481,7 @@ class Queue:
                 MAX_IN_MEMORY,
             )
             self._disk_trouble = text
-        if "malformed" in text or "not a database" in text:
+        if self._owner and ("malformed" in text or "not a database" in text):
             self._drop_connection()
             try:
                 self._set_aside(text)

@@ -187,6 +187,9 @@ class Sender:
             log.info("the server took no batch (%s): sending one by one for a while", detail)
             return 0.0
         if reply.status in _FINAL:
+            if reason == wire.CLOCK_OFF and self._true_wall(events[0]) is not None:
+                # Not at once: a full disk may keep the corrected time from being saved.
+                return self._failed("the clock is more than a day off; set it", None)
             self._recovered()
             self._give_up(events[0], reason, detail)
             return 0.0

@@ -6,10 +6,12 @@ puller follows the fleet's configuration. A loop that fails logs it and goes on.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import threading
-from typing import Callable
+from pathlib import Path
+from typing import IO, Callable
 
 from .clock import Clock, ServerTime
 from .enrol import read_token
@@ -40,6 +42,7 @@ class Agent:
         Raises:
             EnrolError: the device is not enrolled.
             TransportError: the CA file cannot be read.
+            AlreadyRunningError: there is an agent already.
         """
         self._settings = settings
         self._clock = clock
@@ -49,6 +52,7 @@ class Agent:
         server_time = ServerTime(clock)
         client = HttpClient(settings.ca_file)
         token = read_token(settings)
+        self._held = _hold(settings.state_dir)
         self._server_time = server_time
         self._queue = open_queue(settings, clock, server_time)
         self._sender = Sender(self._queue, client, settings.server, token, clock, server_time)
@@ -83,6 +87,7 @@ class Agent:
                 # They are daemons: a reply that never comes must not hold up a shutdown.
                 thread.join(5.0)
             self._queue.close()
+            self._held.close()
 
     def stop(self) -> None:
         """Ask the loops to end. Safe in a signal handler."""
@@ -182,8 +187,10 @@ def next_slot(now_s: float, period_s: float, name: str) -> float:
     return wait if wait > 0.05 * period_s else wait + period_s
 
 
-def open_queue(settings: Settings, clock: Clock, server_time: ServerTime) -> Queue:
-    """The queue as the settings want it."""
+def open_queue(
+    settings: Settings, clock: Clock, server_time: ServerTime, *, owner: bool = True
+) -> Queue:
+    """The queue as the settings want it; only the running agent is its owner."""
     return Queue(
         settings.queue_file,
         clock,
@@ -192,6 +199,7 @@ def open_queue(settings: Settings, clock: Clock, server_time: ServerTime) -> Que
         keep_acknowledged_s=settings.keep_acknowledged_s,
         max_waiting=settings.max_waiting,
         max_bytes=settings.max_queue_bytes,
+        owner=owner,
     )
 
 
@@ -207,6 +215,27 @@ def fleet_config(settings: Settings) -> FleetConfig | None:
         # The Git host has a public certificate, the mirror has Overlord's.
         HttpClient(settings.ca_file, system_too=True),
     )
+
+
+class AlreadyRunningError(Exception):
+    """Another agent uses the same state folder."""
+
+
+def _hold(state_dir: Path) -> IO[bytes]:
+    """Keep other agents out of the folder for as long as the returned file is open.
+
+    Raises:
+        AlreadyRunningError: one is in it.
+    """
+    file = (state_dir / "agent.lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise AlreadyRunningError(
+            f"an agent is running on {state_dir} already: see systemctl status overlord-device"
+        ) from error
+    return file
 
 
 def _count_boot(queue: Queue, clock: Clock) -> int:

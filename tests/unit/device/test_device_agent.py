@@ -394,6 +394,10 @@ def test_the_agent_reports_survives_an_outage_and_a_kill_and_ends_cleanly(
     assert first["metrics"]["boot_count"] == 1.0
     assert first["metrics"]["memory_total_bytes"] > 0
 
+    second = cli.main(["--settings", str(settings), "run"])
+    assert second == 1
+    assert "running" in capsys.readouterr().err
+
     server.behaviour.away = True
     wait_for(lambda: "not delivered" in log.read_text(), "the outage was not logged")
     agent.end(signal.SIGKILL)

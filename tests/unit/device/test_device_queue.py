@@ -265,6 +265,14 @@ def test_a_damaged_database_is_set_aside_and_the_agent_goes_on(
     assert "damaged" in caplog.text
 
 
+def test_a_command_that_looks_at_a_damaged_queue_leaves_it_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "queue.db").write_bytes(os.urandom(8192))
+    queue = make_queue(tmp_path, FakeClock(), owner=False)
+    assert queue.waiting(1) == []
+    assert queue.counts().waiting == 0
+    assert not (tmp_path / "queue.db.damaged").exists()
+
+
 def test_a_database_damaged_while_running_is_set_aside_too(tmp_path: Path) -> None:
     clock = FakeClock()
     queue = make_queue(tmp_path, clock)
