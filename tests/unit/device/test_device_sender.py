@@ -268,6 +268,23 @@ def test_a_clock_days_off_still_gets_its_statuses_through(
     assert device.queue.counts().refused_total == 0
 
 
+def test_a_corrected_time_is_kept_so_that_a_lost_acknowledgement_doubles_nothing(
+    device: Device, server: FakeServer, clock: FakeClock
+) -> None:
+    clock.wall_error = -3 * DAY_S
+    device.report(3, trusted=False)
+    device.server_time.learn(formatdate(clock.true, usegmt=True))
+    server.behaviour.drop_after = 1.0
+    for seconds in (1.25, 0.5, 90.75):
+        device.sender.step()
+        clock.advance(seconds)
+        device.server_time.learn(formatdate(clock.true, usegmt=True))
+    device.restart()
+    server.behaviour.drop_after = 0.0
+    device.drain()
+    assert server.ids == device.made
+
+
 def test_right_stamps_survive_a_reboot_into_a_wrong_clock(
     device: Device, server: FakeServer, clock: FakeClock
 ) -> None:
