@@ -11,14 +11,14 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 import pulumi
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
@@ -119,6 +119,17 @@ def _admin_cidr(value: str) -> str:
     if network.prefixlen < (8 if network.version == 4 else 16):
         raise _wrong(f"{value} opens SSH to {network.num_addresses:,} addresses")
     return str(network)
+
+
+def _at_least(count: int) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+    """Checks a list's length after its items: a wrong item is not also a missing one."""
+
+    def check(values: tuple[str, ...]) -> tuple[str, ...]:
+        if len(values) < count:
+            raise _wrong(f"{len(values)} given, at least {count} needed")
+        return values
+
+    return check
 
 
 def _ssh_key(value: str) -> str:
@@ -324,8 +335,9 @@ class Settings(_Model):
     image: Annotated[str, AfterValidator(_image)] = Field(
         default="ubuntu-24.04", description="ubuntu-24.04 or debian-12"
     )
-    admin_cidrs: tuple[Annotated[str, AfterValidator(_admin_cidr)], ...] = Field(
-        min_length=1,
+    admin_cidrs: Annotated[
+        tuple[Annotated[str, AfterValidator(_admin_cidr)], ...], AfterValidator(_at_least(1))
+    ] = Field(
         description="networks that may use SSH, as narrow as they can be, such as "
         "[198.51.100.7/32]; the machine that runs pulumi must be inside",
     )
@@ -377,9 +389,8 @@ class Settings(_Model):
         default=("letsencrypt.org", "pki.goog", "ssl.com"),
         description="certificate authorities that may issue for the public name",
     )
-    ntp_servers: tuple[HostName, ...] = Field(
+    ntp_servers: Annotated[tuple[HostName, ...], AfterValidator(_at_least(2))] = Field(
         default=("ntp1.hetzner.de", "ntp2.hetzner.com", "ntp3.hetzner.net", "time.cloudflare.com"),
-        min_length=2,
         description="two time servers or more",
     )
     prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
@@ -602,15 +613,21 @@ def _from_pydantic(detail: Any) -> Problem:
     return Problem(_key_of(path), f"{shown}{detail['msg'][:1].lower()}{detail['msg'][1:]}", right)
 
 
+class _Draft(Settings):
+    """Settings that are checked one by one."""
+
+    model_config = ConfigDict(frozen=False)
+
+
 def _usable_values(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that are right by themselves, so that cross checks still speak about them."""
+    """The settings that are right by themselves, so that cross checks still speak about them."""
+    draft = _Draft.model_construct()
     values: dict[str, Any] = {}
     for name, field in Settings.model_fields.items():
         if field.alias is not None and field.alias in raw:
-            kind: Any = Annotated[field.annotation, field]
-            adapter: TypeAdapter[Any] = TypeAdapter(kind)
             with contextlib.suppress(ValidationError):
-                values[name] = adapter.validate_python(raw[field.alias])
+                _Draft.__pydantic_validator__.validate_assignment(draft, name, raw[field.alias])
+                values[name] = getattr(draft, name)
         elif not field.is_required():
             values[name] = field.get_default(call_default_factory=True)
     return values
