@@ -1,0 +1,57 @@
+"""Prometheus and Alertmanager take what is rendered for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.config.conftest import RenderedNode
+from tests.support.programs import check
+
+RULE_TESTS = sorted(Path("tests/config/rules").glob("*.yml"))
+
+
+def test_prometheus_takes_its_configuration(rendered: RenderedNode) -> None:
+    output = check(
+        "promtool", "check", "config", "--lint=all", rendered.folder / "prometheus/prometheus.yml"
+    )
+    assert "3 rule files found" in output
+
+
+def test_the_rules_have_no_flaw_that_promtool_knows() -> None:
+    check(
+        "promtool", "check", "rules", "--lint=all", "--lint-fatal",
+        *sorted(Path("stack/prometheus/rules").glob("*.yml")),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("tests", RULE_TESTS, ids=lambda path: str(path.stem))
+def test_the_rules_fire_when_they_should(tests: Path) -> None:
+    check("promtool", "test", "rules", tests)
+
+
+def test_every_file_of_rules_has_a_file_of_tests() -> None:
+    rules = {path.name for path in Path("stack/prometheus/rules").glob("*.yml")}
+    assert rules == {path.name for path in RULE_TESTS}
+
+
+def test_alertmanager_takes_its_configuration(rendered: RenderedNode) -> None:
+    check("amtool", "check-config", rendered.folder / "alertmanager/alertmanager.yml")
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (["alertname=Watchdog", "severity=none"], "heartbeat"),
+        (["alertname=NodeDown", "severity=P1"], "operators"),
+        (["alertname=Anything"], "operators"),
+    ],
+)
+def test_an_alert_goes_to_its_receiver(
+    rendered: RenderedNode, labels: list[str], receiver: str
+) -> None:
+    check(
+        "amtool", "config", "routes", "test", f"--verify.receivers={receiver}",
+        f"--config.file={rendered.folder / 'alertmanager/alertmanager.yml'}", *labels,
+    )  # fmt: skip

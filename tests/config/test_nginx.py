@@ -1,0 +1,315 @@
+"""nginx takes its configuration and does what it says, asked over the wire."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.config.conftest import RenderedNode, write
+from tests.support.programs import check, command, native, running
+from tests.support.stack import VPS_01, context
+
+
+def certificate(folder: Path) -> None:
+    """A certificate as the node has it, for the test alone."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fleet.example.com")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "origin_tls_cert").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "origin_tls_key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@dataclass
+class Ports:
+    """Where the test puts what has a fixed port on a node."""
+
+    http: int = field(default_factory=free_port)
+    https: int = field(default_factory=free_port)
+    own: int = field(default_factory=free_port)
+    agent: int = field(default_factory=free_port)
+    api: int = field(default_factory=free_port)
+
+
+def localised(rendered: RenderedNode, ports: Ports) -> Path:
+    """The same configuration with this machine's ports, paths and user; nothing else changes."""
+    folder = rendered.folder
+    config = (folder / "nginx/nginx.conf").read_text()
+    for old, new in (
+        (r"listen 80\b", f"listen 127.0.0.1:{ports.http}"),
+        (r"listen \[::\]:80\b", f"listen [::1]:{ports.http}"),
+        (r"listen 443\b", f"listen 127.0.0.1:{ports.https}"),
+        (r"listen \[::\]:443\b", f"listen [::1]:{ports.https}"),
+        (r"listen 127\.0\.0\.1:8081", f"listen 127.0.0.1:{ports.own}"),
+        (r"127\.0\.0\.1:9600", f"127.0.0.1:{ports.agent}"),
+        (r"127\.0\.0\.1:8000", f"127.0.0.1:{ports.api}"),
+        (r"/run/secrets/", f"{folder}/"),
+        (r"/etc/overlord/nginx/", f"{folder}/nginx/"),
+        (r"(_path|pid) /tmp/", rf"\1 {folder}/"),
+    ):
+        config, count = re.subn(old, new, config)
+        assert count, f"{old} is not in the configuration"
+    if native("nginx"):  # the images have the user and the types, this machine may not
+        user = "www-data" if os.geteuid() == 0 else None
+        config = config.replace("user nginx;", f"user {user};" if user else "")
+        if not Path("/etc/nginx/mime.types").exists():
+            (folder / "mime.types").write_text("types { text/html html; }\n")
+            config = config.replace("/etc/nginx/mime.types", str(folder / "mime.types"))
+    certificate(folder)
+    path = folder / "local.conf"
+    path.write_text(config)
+    return path
+
+
+def test_nginx_takes_its_configuration(rendered: RenderedNode) -> None:
+    path = localised(rendered, Ports())
+    output = check("nginx", "-t", "-c", path, folder=rendered.folder)
+    assert "test is successful" in output
+    assert "[warn]" not in output.replace('the "user" directive', "")
+
+
+@dataclass
+class Site:
+    """A running nginx and what is behind it."""
+
+    ports: Ports
+    seen: list[tuple[str, dict[str, str]]]
+    api_status: int = 200
+
+    def client(self, **options: object) -> httpx.Client:
+        return httpx.Client(verify=False, trust_env=False, **options)  # type: ignore[arg-type]
+
+    def https(self, path: str, host: str = "fleet.example.com", **headers: str) -> httpx.Response:
+        with self.client() as client:
+            return client.get(
+                f"https://127.0.0.1:{self.ports.https}{path}", headers={"Host": host, **headers}
+            )
+
+    def http(self, path: str) -> httpx.Response:
+        with self.client() as client:
+            return client.get(
+                f"http://127.0.0.1:{self.ports.http}{path}", headers={"Host": "fleet.example.com"}
+            )
+
+
+@contextmanager
+def backend(port: int, name: str, site: Site) -> Iterator[None]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            site.seen.append((f"{name} {self.path}", dict(self.headers)))
+            body = json.dumps({"from": name}).encode()
+            self.send_response(site.api_status if name == "api" else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def serving(rendered: RenderedNode, *, api: bool = True) -> Iterator[Site]:
+    ports = Ports()
+    site = Site(ports, [])
+    config = localised(rendered, ports)
+    log = rendered.folder / "nginx.log"
+    line = command("nginx", "-c", config, "-g", "daemon off;", folder=rendered.folder)
+    with backend(ports.agent, "agent", site), running(line, log) as process:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with site.client() as client:
+                    client.get(f"http://127.0.0.1:{ports.own}/").raise_for_status()
+                break
+            except httpx.HTTPError:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+        if api:
+            with backend(ports.api, "api", site):
+                yield site
+        else:
+            yield site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    # Requests of the test come from loopback, which plays the proxy.
+    node = write(context(trusted_proxy_cidrs=("127.0.0.0/8",)), tmp_path_factory.mktemp("nginx"))
+    with serving(node) as site:
+        yield site
+
+
+def test_http_leads_to_https_with_path_and_query(site: Site) -> None:
+    answer = site.http("/some/page?x=1")
+
+    assert answer.status_code == 308
+    assert answer.headers["Location"] == "https://fleet.example.com/some/page?x=1"
+
+
+@pytest.mark.parametrize("path", ["/health", "/leader"])
+def test_health_and_leader_are_answered_by_the_agent(site: Site, path: str) -> None:
+    assert site.https(path).json() == {"from": "agent"}
+
+
+def test_health_is_answered_over_plain_http_and_for_any_name(site: Site) -> None:
+    assert site.http("/health").json() == {"from": "agent"}
+    assert site.https("/health", host="203.0.113.7").json() == {"from": "agent"}
+
+
+def test_a_name_that_is_not_ours_gets_nothing_else(site: Site) -> None:
+    for path in ("/", "/api/devices", "/leader"):
+        assert site.https(path, host="evil.example.net").status_code == 421
+
+
+def test_the_agents_other_pages_and_the_metrics_are_not_public(site: Site) -> None:
+    for path in ("/metrics", "/status", "/api/../metrics", "/health/../metrics", "//metrics"):
+        answer = site.https(path)
+        assert "from" not in answer.text, path
+
+
+def test_the_api_sees_the_client_that_the_proxy_names(site: Site) -> None:
+    site.seen.clear()
+    site.https("/api/devices", **{"CF-Connecting-IP": "198.51.100.9", "X-Forwarded-For": "1.1.1.1"})
+
+    [(where, headers)] = site.seen
+    assert where == "api /api/devices"
+    assert headers["X-Forwarded-For"] == "198.51.100.9"
+    assert headers["X-Forwarded-Proto"] == "https"
+    assert headers["Host"] == "fleet.example.com"
+
+
+def test_a_client_that_is_not_the_proxy_cannot_say_who_it_is(tmp_path: Path) -> None:
+    with serving(write(VPS_01, tmp_path)) as site:
+        site.https("/api/devices", **{"CF-Connecting-IP": "198.51.100.9"})
+
+    [(_, headers)] = site.seen
+    assert headers["X-Forwarded-For"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("path", ["/", "/status.js", "/api/devices", "/health", "/nothing"])
+def test_every_answer_carries_the_security_headers(site: Site, path: str) -> None:
+    headers = site.https(path).headers
+
+    assert headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["X-Overlord-Node"]
+    assert "/" not in headers.get("Server", "")
+
+
+def test_the_status_page_is_served_and_answers_are_not_stored(site: Site) -> None:
+    assert "Overlord" in site.https("/").text
+    assert site.https("/status.css").status_code == 200
+    assert site.https("/health").headers["Cache-Control"] == "no-store"
+    assert site.https("/").headers["Cache-Control"] == "no-cache"
+
+
+def test_an_api_that_is_away_is_a_503_that_says_come_again(tmp_path: Path) -> None:
+    with serving(write(VPS_01, tmp_path), api=False) as site:
+        answer = site.https("/api/devices")
+
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "10"
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["status"] == 503
+    assert "Strict-Transport-Security" in answer.headers
+
+
+def test_a_flood_from_one_address_is_answered_429_and_others_go_on(site: Site) -> None:
+    request = (
+        b"GET /api/devices HTTP/1.1\r\nHost: fleet.example.com\r\n"
+        b"CF-Connecting-IP: 198.51.100.66\r\n"
+    )
+    settings = ssl.create_default_context()
+    settings.check_hostname = False
+    settings.verify_mode = ssl.CERT_NONE
+    # All at once on one connection, so that a slow machine floods as well as a fast one.
+    with (
+        socket.create_connection(("127.0.0.1", site.ports.https)) as plain,
+        settings.wrap_socket(plain) as connection,
+    ):
+        connection.sendall((request + b"\r\n") * 399 + request + b"Connection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    statuses = re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)
+    assert set(statuses) == {b"200", b"429"}
+    assert statuses.count(b"200") >= 200
+    assert answers.count(b"Retry-After: 10") == statuses.count(b"429")
+    other = site.https("/api/devices", **{"CF-Connecting-IP": "198.51.100.67"})
+    assert other.status_code == 200
+
+
+def test_a_body_above_a_megabyte_is_refused(site: Site) -> None:
+    with site.client() as client:
+        answer = client.post(
+            f"https://127.0.0.1:{site.ports.https}/api/status",
+            content=b"x" * (1024 * 1024 + 1),
+            headers={"Host": "fleet.example.com"},
+        )
+    assert answer.status_code == 413
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])
+def test_old_tls_is_refused(site: Site, version: str) -> None:
+    settings = ssl.create_default_context()
+    settings.check_hostname = False
+    settings.verify_mode = ssl.CERT_NONE
+    settings.minimum_version = ssl.TLSVersion[version]
+    settings.maximum_version = ssl.TLSVersion[version]
+    with (
+        pytest.raises((ssl.SSLError, ConnectionError)),
+        socket.create_connection(("127.0.0.1", site.ports.https)) as plain,
+        settings.wrap_socket(plain),
+    ):
+        pass
