@@ -40,7 +40,14 @@ BUILD_SECONDS = 600
 ROOTFS_USERS = {"postgres": (999, "/var/lib/postgresql"), "nginx": (101, "/var/cache/nginx")}
 # Prepared here and not in each Dockerfile, so that the layers of the services stay small.
 SERVICES_HOOKS = ('ln -s busybox "$1/bin/wget"', 'rm -rf "$1"/var/lib/postgresql/15/*')
-LEAN = ("man", "doc", "info", "locale/?[!n]*")
+LEAN = ("share/man/", "share/doc/", "share/info/", "share/locale/?[!n]*/")
+# PostgreSQL's compiler of queries: a third of the layer that every node fetches. PostgreSQL does
+# without when the files are missing.
+LEAN_SERVICES = (
+    "lib/*/libLLVM*",
+    "lib/postgresql/15/lib/llvmjit*",
+    "lib/postgresql/15/lib/bitcode",
+)
 
 
 def packages(kind: str) -> list[str]:
@@ -52,6 +59,7 @@ def packages(kind: str) -> list[str]:
 def rootfs_command(kind: str) -> list[str]:
     """Build the mmdebstrap command that writes a root file system as a tar to its output."""
     hooks: list[str] = []
+    lean = LEAN + (LEAN_SERVICES if kind == "services" else ())
     if kind == "services":
         for name, (uid, home) in ROOTFS_USERS.items():
             hooks += [
@@ -63,7 +71,7 @@ def rootfs_command(kind: str) -> list[str]:
     return [
         *("nice", "-n", "10", "mmdebstrap", "--variant=minbase", "--quiet"),
         '--aptopt=Apt::Install-Recommends "false"',
-        *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in LEAN),
+        *(f"--dpkgopt=path-exclude=/usr/{part}*" for part in lean),
         f"--include={','.join(packages(kind))}",
         *hooks,
         SUITE,
@@ -239,7 +247,9 @@ class Images:
     ) -> None:
         self.docker(
             *("build", "--quiet", "--force-rm", f"--tag={target}", f"--file={dockerfile}"),
-            *(*arguments, f"--label={STAMP_LABEL}={stamp}", context),
+            *arguments,
+            f"--label={STAMP_LABEL}={stamp}",
+            context,
             seconds=BUILD_SECONDS,
         )
 

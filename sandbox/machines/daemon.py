@@ -129,9 +129,7 @@ def mounts_below(folders: Sequence[Path], mountinfo: str) -> list[Path]:
     points = [
         Path(line.split()[4].encode().decode("unicode_escape")) for line in mountinfo.splitlines()
     ]
-    found = {
-        point for point in points if any(point.is_relative_to(folder) for folder in folders)
-    }
+    found = {point for point in points if any(point.is_relative_to(folder) for folder in folders)}
     return sorted(found, key=lambda point: len(point.parts), reverse=True)
 
 

@@ -27,13 +27,16 @@ NAME_LABEL = "overlord.server.name"
 IPV6_LABEL = "overlord.server.ipv6"
 
 # In the order of the kernel's bits.
+# fmt: off
 CAPABILITIES = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
-    "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO "
-    "SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME "
-    "SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG "
-    "WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
-).split()
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
+    "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
+    "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
+    "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
+    "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
+    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ",
+)
+# fmt: on
 # A server must not set this machine's clock, load modules into its kernel or change its policy.
 WITHHELD = {"SYS_MODULE", "SYS_RAWIO", "SYS_TIME", "MAC_OVERRIDE", "MAC_ADMIN", "WAKE_ALARM"}
 NEEDED = {"SYS_ADMIN", "NET_ADMIN", "SYS_CHROOT", "SYS_PTRACE", "MKNOD", "SETFCAP"}
@@ -99,10 +102,7 @@ def create_command(
     memory_bytes: int,
 ) -> list[str]:
     """Build the Docker command that creates a server's container."""
-    if spec.ipv4:
-        address = [f"--network={NETWORK}", f"--ip={spec.ipv4}"]
-    else:
-        address = ["--network=none"]
+    address = [f"--network={NETWORK}", f"--ip={spec.ipv4}"] if spec.ipv4 else ["--network=none"]
     # Without an IPv4 address Docker gives no interface, so there is none for IPv6 either.
     ipv6 = spec.ipv6 if spec.ipv4 and spec.ipv6 else ""
     labels = {ID_LABEL: str(spec.id), NAME_LABEL: spec.name, IPV6_LABEL: ipv6}

@@ -51,8 +51,8 @@ def create_command() -> Command:
 def rules(program: str) -> str:
     """Render the chains for iptables-restore (``iptables``) or ip6tables-restore (``ip6tables``).
 
-    Forwarded: from server to server. To this machine: the sandbox's services on the gateway, and
-    answers to what the edge asked.
+    Forwarded: from server to server. To this machine: the sandbox's services on the gateway, the
+    edge, and answers to what the edge asked.
     """
     ping = "icmp" if program == "iptables" else "ipv6-icmp"
     lines = [
@@ -71,6 +71,8 @@ def rules(program: str) -> str:
         lines += [
             f"{to_gateway} -p tcp -m multiport --dports {SERVICE_PORTS} -j ACCEPT",
             f"{to_gateway} -p udp --dport {DNS_PORT} -j ACCEPT",
+            # Where a server finds a proxied name, its own public one included.
+            f"-A {INPUT_CHAIN} -d {EDGE_ADDRESS}/32 -p tcp -m multiport --dports 80,443 -j ACCEPT",
         ]
     return "\n".join([*lines, f"-A {INPUT_CHAIN} -j REJECT", "COMMIT", ""])
 

@@ -83,7 +83,5 @@ def _serve(world: World, name: str, file: Path, host: str, port: int) -> None:
     processes = Processes(world)
     world.registry.mkdir(parents=True, exist_ok=True)
     # Its tracing would try to reach a collector.
-    processes.start(
-        name, ["docker-registry", "serve", file], env={"OTEL_TRACES_EXPORTER": "none"}
-    )
+    processes.start(name, ["docker-registry", "serve", file], env={"OTEL_TRACES_EXPORTER": "none"})
     processes.wait(name, lambda: accepts(host, port), START_SECONDS)

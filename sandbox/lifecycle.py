@@ -1,0 +1,147 @@
+"""Bringing the world up, and taking it away without a trace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from sandbox.cloud.certificates import ensure_ca
+from sandbox.commands import SandboxError
+from sandbox.images.build import SERVER
+from sandbox.machines import network, registry
+from sandbox.machines.daemon import PROCESS as DOCKERD
+from sandbox.machines.daemon import Daemon, remove_cgroups, unmount_leftovers
+from sandbox.machines.headscale import Headscale
+from sandbox.machines.processes import Processes
+from sandbox.progress import Progress
+from sandbox.requirements import DISK_TO_RUN, check_machine
+from sandbox.world import REPOSITORY, World, ensure_tokens
+
+CLOUD_PROCESS = "vendors"
+CLOUD_READY = "cloud.ready"
+CLOUD_SECONDS = 60
+
+
+def up(world: World, progress: Progress) -> None:
+    """Start whatever of the world does not run yet, and wait until all of it is of use."""
+    check_machine(world, DISK_TO_RUN)
+    world.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    world.log.mkdir(exist_ok=True)
+    for folder in ("pulumi", "pulumi-home"):
+        (world.state / folder).mkdir(exist_ok=True)
+    ensure_ca(world.ca)
+    ensure_tokens(world.tokens)
+    write_ca_bundle(world)
+    daemon = Daemon(world)
+    with progress.step("Docker daemon"):
+        daemon.start()
+    if not daemon.docker.succeeds("image", "inspect", SERVER):
+        raise SandboxError("the server image is missing", "run `python -m sandbox install`")
+    with progress.step("Network of the servers"):
+        network.up(daemon.docker)
+    with progress.step("Image registry"):
+        registry.start(world)
+    with progress.step("headscale, for the tailnet"):
+        Headscale(world).start()
+    with progress.step("Hetzner, Cloudflare, Tailscale and Backblaze, emulated"):
+        start_cloud(world)
+
+
+def start_cloud(world: World) -> None:
+    """Start the process that emulates the vendors and wait until all its ports answer."""
+    processes = Processes(world)
+    ready = world.state / CLOUD_READY
+    if not processes.find(CLOUD_PROCESS):
+        ready.unlink(missing_ok=True)
+    processes.start(
+        CLOUD_PROCESS,
+        [sys.executable, "-m", "sandbox.cloud", "--state", world.state],
+        env={"OVERLORD_CACHE": str(world.cache), "PYTHONUNBUFFERED": "1"},
+        cwd=REPOSITORY,
+    )
+    processes.wait(CLOUD_PROCESS, ready.exists, CLOUD_SECONDS)
+
+
+def write_ca_bundle(world: World) -> None:
+    """Write what this machine trusts anyway and the sandbox's authority into one file."""
+    named = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
+    trusted = Path(named or DEFAULT_CA_BUNDLE_PATH)
+    if trusted == world.ca_bundle or not trusted.exists():
+        trusted = Path(DEFAULT_CA_BUNDLE_PATH)
+    own = (world.ca / "ca.pem").read_text()
+    world.ca_bundle.write_text(f"{trusted.read_text()}\n{own}")
+
+
+def is_down(world: World) -> bool:
+    """Tell whether there is nothing to take away."""
+    return not world.state.exists() and not any(Processes(world).strays())
+
+
+def destroy(world: World, progress: Progress) -> None:
+    """Take everything away but the cache, from whatever state the world is in.
+
+    Each part is tried even if one before it failed; what failed is named at the end.
+    """
+    processes = Processes(world)
+    daemon = Daemon(world)
+    failures: list[str] = []
+
+    with progress.step("Stopping the vendors"):
+        processes.stop(CLOUD_PROCESS)
+    with progress.step("Removing servers"):
+        # A daemon that was killed has left its containers running: a new one finds them.
+        if world.docker_runtime.exists() and shutil.which("dockerd"):
+            try:
+                daemon.start()
+                daemon.remove_everything()
+            except SandboxError as error:
+                failures.append(str(error))
+    with progress.step("Stopping everything else"):
+        for name in processes.names():
+            if name != DOCKERD:
+                processes.stop(name)
+        daemon.stop()
+        processes.stop_strays()
+    with progress.step("Removing network, mounts and state"):
+        network.down()
+        unmount_leftovers(world)
+        remove_cgroups()
+        if failures:
+            # The daemon's data cannot be trusted. Images are made again by the next install.
+            shutil.rmtree(world.docker_data, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(world.state)
+    for failure in failures:
+        progress.note(f"[yellow]the Docker data was thrown away, because {failure}[/yellow]")
+
+
+def environment(world: World) -> dict[str, str]:
+    """Return the variables that point Pulumi and the vendors' clients at the sandbox."""
+    if not world.tokens.exists():
+        raise SandboxError("the sandbox is not up", "run `python -m sandbox up`")
+    tokens = ensure_tokens(world.tokens)
+    bundle = str(world.ca_bundle)
+    return {
+        "PATH": os.pathsep.join([str(world.bin), os.environ.get("PATH", "")]),
+        "PULUMI_BACKEND_URL": f"file://{world.state / 'pulumi'}",
+        "PULUMI_HOME": str(world.state / "pulumi-home"),
+        "PULUMI_CONFIG_PASSPHRASE": "",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_RUNTIME_VIRTUALENV": str(Path(sys.prefix)),
+        "HCLOUD_TOKEN": tokens["hcloud"],
+        "CLOUDFLARE_API_TOKEN": tokens["cloudflare"],
+        "TAILSCALE_API_KEY": tokens["tailscale"],
+        "OVERLORD_B2_KEY_ID": tokens["b2_key_id"],
+        "OVERLORD_B2_KEY": tokens["b2_key"],
+        "OVERLORD_NODE_B2_KEY_ID": tokens["b2_node_key_id"],
+        "OVERLORD_NODE_B2_KEY": tokens["b2_node_key"],
+        "AWS_CA_BUNDLE": bundle,
+        "SSL_CERT_FILE": bundle,
+        "REQUESTS_CA_BUNDLE": bundle,
+    }
