@@ -47,11 +47,9 @@ func Serve[C any](provider Provider[C], args []string) error {
 		return err
 	}
 	s := newServer(provider, log)
-	// Ctrl-C reaches the whole terminal; the engine decides what it means for an update and
-	// sends Cancel. Without an engine there is nobody to decide, so the default stays.
+	go s.endOnSignal()
 	if engine != "" {
-		signal.Ignore(syscall.SIGINT)
-		go log.watch(s.abandon)
+		go s.endWithParent(os.Getppid())
 	}
 	rpc := grpc.NewServer(grpc.MaxRecvMsgSize(largestMessage), grpc.MaxSendMsgSize(largestMessage))
 	pulumirpc.RegisterResourceProviderServer(rpc, s)
@@ -78,16 +76,33 @@ func newServer[C any](provider Provider[C], log *logger) *server[C] {
 		clientErr: fmt.Errorf("the %s provider was used before it was configured", provider.Name)}
 }
 
-// abandon ends the plugin after its engine died, once the operations under way have noticed.
-func (s *server[C]) abandon() {
+// endOnSignal ends the plugin when the engine is done with it: it sends SIGINT, and waits.
+func (s *server[C]) endOnSignal() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	<-signals
+	s.end(0)
+}
+
+// endWithParent ends the plugin after its engine died. An engine that was killed sends neither
+// Cancel nor a signal, and a plugin that outlives it would go on changing things unseen.
+func (s *server[C]) endWithParent(parent int) {
+	for os.Getppid() == parent {
+		time.Sleep(500 * time.Millisecond)
+	}
+	s.end(1)
+}
+
+// end stops the operations under way and ends the process once they have noticed.
+func (s *server[C]) end(code int) {
 	s.stop()
 	done := make(chan struct{})
 	go func() { s.running.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(3 * time.Second):
 	}
-	os.Exit(1)
+	os.Exit(code)
 }
 
 // call starts an operation; the returned function ends it.
