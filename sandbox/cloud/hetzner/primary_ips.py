@@ -142,7 +142,7 @@ class PrimaryIps:
         """Hand out an address. Also used for servers created without addresses of their own."""
         lists.check_labels(labels)
         self._check_name(name, 0)
-        self._project.check_quota("primary_ips", len(self._ips))
+        self.check_room(1)
         ip = PrimaryIp(
             id=self._project.state.new_id(),
             name=name,
@@ -155,6 +155,10 @@ class PrimaryIps:
         )
         self._ips[ip.id] = ip
         return ip
+
+    def check_room(self, wanted: int) -> None:
+        """Refuse more addresses than the quota allows."""
+        self._project.check_quota("primary_ips", len(self._ips), wanted)
 
     async def get(self, request: Request) -> Response:
         """Get one."""

@@ -58,10 +58,10 @@ class Project:
         if any(other == name and identifier != own for identifier, other in names):
             raise errors.not_unique(kind)
 
-    def check_quota(self, resource: str, existing: int) -> None:
-        """Refuse one more object than the quota allows."""
+    def check_quota(self, resource: str, existing: int, wanted: int = 1) -> None:
+        """Refuse more objects than the quota allows."""
         limit = self.faults.quota(resource)
-        if limit is not None and existing >= limit:
+        if limit is not None and existing + wanted > limit:
             raise errors.limit_exceeded(resource.removesuffix("s"), limit)
 
     # Actions

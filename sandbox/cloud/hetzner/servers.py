@@ -181,8 +181,8 @@ class Servers:
         server_type, location, image = self._order(wanted)
         keys = [self._ssh_key(reference) for reference in wanted.ssh_keys]
         self._project.check_quota("servers", len(self._servers))
-        addresses = self._addresses(wanted, location)
         firewalls = [self._firewall(reference.firewall) for reference in wanted.firewalls]
+        addresses = self._addresses(wanted, location)  # last, since it may make new ones
         server = Server(
             id=self._project.state.new_id(),
             name=wanted.name,
@@ -400,12 +400,11 @@ class Servers:
             for kind, enabled, identifier in given
             if enabled and identifier is not None
         }
-        return [
-            owned.get(kind)
-            or self._ips.make(f"primary_{kind}-{wanted.name}", kind, location, {}, True)
-            for kind, enabled, _ in given
-            if enabled
-        ]
+        missing = [kind for kind, enabled, _ in given if enabled and kind not in owned]
+        self._ips.check_room(len(missing))
+        names = {kind: f"primary_{kind}-{self._project.state.next_id}" for kind in missing}
+        made = [self._ips.make(names[kind], kind, location, {}, True) for kind in missing]
+        return [*owned.values(), *made]
 
     def _own_address(self, kind: IpType, identifier: int, location: str) -> PrimaryIp:
         ip = self._project.state.primary_ips.get(identifier)
