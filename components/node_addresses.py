@@ -83,7 +83,6 @@ class NodeAddresses(pulumi.ComponentResource):
             name=vendor_name,
             type=version,
             location=args.location,
-            assignee_type="server",
             auto_delete=False,
             delete_protection=args.protected,
             labels={**args.labels, NODE_LABEL: args.node},

@@ -16,6 +16,8 @@ from typing import Any
 _KEY_ID = ("OVERLORD_B2_KEY_ID", "b2KeyId")
 _KEY = ("OVERLORD_B2_KEY", "b2Key")
 
+_SDK_HEADERS = ("x-amz-sdk-checksum", "x-amz-checksum")
+
 
 class S3Error(Exception):
     """B2 refused a call; the message names the resource and the remedy."""
@@ -44,7 +46,7 @@ def s3_client(endpoint: str, region: str, config: Callable[[str], str | None]) -
             f"`pulumi config set --secret overlord:{_KEY_ID[1]}` and overlord:{_KEY[1]}"
         )
     session = boto3.session.Session()  # type: ignore[no-untyped-call]
-    return session.client(  # type: ignore[no-untyped-call]
+    client = session.client(  # type: ignore[no-untyped-call]
         "s3",
         endpoint_url=endpoint,
         region_name=region,
@@ -60,11 +62,23 @@ def s3_client(endpoint: str, region: str, config: Callable[[str], str | None]) -
             read_timeout=60,
         ),
     )
+    client.meta.events.register("before-call.s3", _md5_instead_of_checksum)
+    return client
 
 
 def content_md5(data: bytes) -> str:
     """Content-MD5 of a body; B2 wants it on every write to a bucket with Object Lock."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def _md5_instead_of_checksum(params: dict[str, Any], **_: Any) -> None:
+    """Where S3 requires a checksum, the SDK sends CRC32, which B2 refuses: send MD5, as it asks."""
+    checksum = params.get("context", {}).get("checksum", {})
+    if checksum.pop("request_algorithm", None) is None:
+        return
+    for header in [name for name in params["headers"] if name.lower().startswith(_SDK_HEADERS)]:
+        del params["headers"][header]
+    params["headers"]["Content-MD5"] = content_md5(params["body"])
 
 
 def error_code(error: Exception) -> str:
