@@ -1,6 +1,6 @@
 module overlord/sandbox/toolchain/compose
 
-go 1.26.8
+go 1.26
 
 tool github.com/docker/compose/v2/cmd
 

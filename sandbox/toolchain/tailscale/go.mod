@@ -1,6 +1,6 @@
 module overlord/sandbox/toolchain/tailscale
 
-go 1.26.8
+go 1.26
 
 tool (
 	tailscale.com/cmd/tailscale
