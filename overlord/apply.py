@@ -24,7 +24,7 @@ from overlord.lock import exclusive
 from overlord.node import BootSettings, Node, read_node
 from overlord.paths import Paths
 from overlord.releases import Releases
-from overlord.runner import Command, CommandFailedError, Runner, check
+from overlord.runner import Command, CommandFailedError, Result, Runner, check
 
 LOCK_TIMEOUT = 900.0
 """Longer than an apply takes: one that lost its operator ends by itself."""
@@ -178,8 +178,7 @@ class Deployment:
         for line in (result.output + result.errors).splitlines():
             self.say(f"  {line}")
         if result.code:
-            remedy = "mend the stack in the repository and run `pulumi up`"
-            raise CommandFailedError(command, result, remedy)
+            raise _settle_error(command, result)
 
     def _go_back(
         self, before: str | None, saved: dict[str, str | None], recreate: tuple[str, ...]
@@ -202,6 +201,16 @@ class Deployment:
         return self.paths.applying
 
 
+def _settle_error(command: Command, result: Result) -> OverlordError:
+    """What the other process said was wrong, see ctl._stop."""
+    lines = result.errors.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("overlordctl: "):
+            remedy = "".join(lines[number + 1 : number + 2]).strip().removeprefix("what to do: ")
+            return OverlordError(line.removeprefix("overlordctl: "), remedy)
+    return CommandFailedError(command, result, "this release's own tools do not run: mend them")
+
+
 def settle_command(release_home: Path, recreate: tuple[str, ...] = ()) -> Command:
     """Run the code of a release to bring the node to what that release wants."""
     options = tuple(f"--recreate={service}" for service in recreate)
@@ -209,4 +218,5 @@ def settle_command(release_home: Path, recreate: tuple[str, ...] = ()) -> Comman
         (sys.executable, "-m", "overlord.ctl", "settle", *options),
         env=(("PYTHONPATH", str(release_home)),),
         timeout=SETTLE_TIMEOUT,
+        name="overlordctl settle",
     )

@@ -61,6 +61,7 @@ def fetch_bundle(store: BundleStore, key_id: str, key: str, sha256: str) -> byte
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "?")
         remedies = {
+            "404": "run `pulumi up`, which uploads it before it applies it",
             "NoSuchKey": "run `pulumi up`, which uploads it before it applies it",
             "AccessDenied": "the node's B2 key may not read the bucket: check its rights",
             "InvalidAccessKeyId": "the node's B2 key was removed: run `pulumi up` with a new one",

@@ -20,6 +20,8 @@ from overlord.runner import CommandFailedError, Runner
 
 NOT_STARTED = ("has no container", "is created", "is starting")
 """How services look that merely wait for others."""
+UNDER_WAY = (*NOT_STARTED, "has not ended yet")
+HOPELESS_SECONDS = 90.0
 UP_REMEDY = "see `overlordctl status` and `overlordctl logs SERVICE`"
 
 
@@ -88,10 +90,14 @@ def wait_healthy(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Wait until every service is healthy; returns how many. Raises OverlordError after timeout
-    seconds, naming the services that are not."""
+    """Wait until every service is healthy; returns how many.
+
+    Raises UnhealthyError after timeout seconds, or as soon as a service that is not merely
+    starting has not recovered for HOPELESS_SECONDS.
+    """
     expected = expected_of(paths, node)
-    deadline = clock() + timeout
+    began = clock()
+    since: dict[str, float] = {}
     while True:
         try:
             wrong = trouble(expected, read_containers(paths.docker_socket))
@@ -99,18 +105,22 @@ def wait_healthy(
             wrong = {"docker": f"does not answer: {error}"}
         if not wrong:
             return len(expected)
-        if clock() >= deadline:
-            raise UnhealthyError(wrong, timeout)
+        now = clock()
+        stuck = [name for name, text in wrong.items() if text not in UNDER_WAY]
+        since = {name: since.get(name, now) for name in stuck}
+        hopeless = any(now - when >= HOPELESS_SECONDS for when in since.values())
+        if hopeless or now - began >= timeout:
+            raise UnhealthyError(wrong, now - began)
         sleep(1)
 
 
 class UnhealthyError(OverlordError):
     """Services did not become healthy in time."""
 
-    def __init__(self, services: dict[str, str], timeout: float | None = None) -> None:
+    def __init__(self, services: dict[str, str], seconds: float | None = None) -> None:
         self.services = services
         late = (
-            "the stack does not start" if timeout is None else f"not healthy after {timeout:.0f} s"
+            "the stack does not start" if seconds is None else f"not healthy after {seconds:.0f} s"
         )
         said = ", ".join(f"{name} {text}" for name, text in sorted(services.items()))
         first = min(services)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from overlord.commands.compose import PROJECT
+from overlord.errors import OverlordError
 
 Health = Literal["healthy", "unhealthy", "starting", "none"]
 
@@ -44,12 +45,18 @@ class Container:
 
 
 def expected_services(compose_file: Path) -> tuple[ExpectedService, ...]:
-    """Services of a compose file, empty if there is none."""
+    """Services of a compose file. Raises OverlordError when it cannot be read."""
+    remedy = "the release is broken: mend the stack in the repository and run `pulumi up`"
     try:
         document = yaml.safe_load(compose_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return ()
-    return parse_compose(document or {})
+    except OSError as error:
+        raise OverlordError(f"{compose_file}: {error.strerror}", remedy) from error
+    except yaml.YAMLError as error:
+        said = " ".join(str(error).split())
+        raise OverlordError(f"{compose_file} is not YAML: {said}", remedy) from error
+    if not isinstance(document, dict) or not isinstance(document.get("services"), dict):
+        raise OverlordError(f"{compose_file} names no services", remedy)
+    return parse_compose(document)
 
 
 def parse_compose(document: dict[str, Any]) -> tuple[ExpectedService, ...]:
