@@ -1,0 +1,305 @@
+/** What the API answers, and the calls that the pages make. Times are RFC 3339 unless said. */
+
+import type { ApiClient } from "./http";
+
+export type Status = "ok" | "warning" | "critical";
+
+/** A device as the fleet page needs it. */
+export interface FleetDevice {
+  device_id: string;
+  name: string;
+  tags: string[];
+  /** null before its first report. */
+  status: Status | null;
+  message: string;
+  observed_at: string | null;
+  config_version: string | null;
+  /** The device's clock is more than 30 s off. */
+  clock_flagged: boolean;
+}
+
+export interface FleetSnapshot {
+  at: string;
+  online_within_seconds: number;
+  devices: FleetDevice[];
+}
+
+export interface LatestStatus {
+  status: Status;
+  message: string;
+  event_time: string;
+  observed_at: string;
+  received_at: string;
+  uptime_seconds: number | null;
+  config_version: string | null;
+  agent_version: string | null;
+  clock_skew_seconds: number | null;
+  metrics: Record<string, number>;
+}
+
+export interface Device {
+  device_id: string;
+  name: string;
+  tags: string[];
+  address: string | null;
+  enrolled_at: string;
+  retired_at: string | null;
+  online: boolean;
+  latest: LatestStatus | null;
+}
+
+export interface Report extends LatestStatus {
+  event_id: string;
+}
+
+export interface HistoryPage {
+  items: Report[];
+  total: number;
+  page: number;
+  page_size: number;
+}
+
+/** Reports of one device in buckets of equal length; buckets without a report are left out. */
+export interface Series {
+  from: string;
+  to: string;
+  step_seconds: number;
+  /** Start of each bucket, in seconds since the epoch, ascending. */
+  times: number[];
+  /** The worst of each bucket. */
+  status: Status[];
+  /** The last of each bucket. */
+  config_version: (string | null)[];
+  metrics: Record<string, MetricSeries>;
+}
+
+export interface MetricSeries {
+  avg: (number | null)[];
+  min: (number | null)[];
+  max: (number | null)[];
+}
+
+export interface FleetEvent {
+  id: number;
+  at: string;
+  device_id: string | null;
+  kind: string;
+  detail: Record<string, unknown>;
+}
+
+export interface AuditEntry {
+  id: number;
+  at: string;
+  actor: string;
+  action: string;
+  target: string;
+  client: string | null;
+  detail: Record<string, unknown>;
+}
+
+/** A part of a list, newest first. */
+export interface Slice<T> {
+  items: T[];
+  /** Give it as `before` to go on; null at the end. */
+  next: number | null;
+}
+
+export interface LogLine {
+  at: string;
+  line: string;
+  labels: Record<string, string>;
+}
+
+export interface Health {
+  status: "ok" | "degraded";
+  node: string;
+  database: "up" | "down";
+  leader: boolean;
+}
+
+/** First event of the stream, sent again when the leader or the epoch changes. */
+export interface Hello {
+  at: string;
+  node: string;
+  leader: boolean;
+  epoch: number | null;
+}
+
+export interface NodeProblem {
+  code: string;
+  severity: "critical" | "warning";
+  what: string;
+  remedy: string;
+}
+
+export interface NodeContainer {
+  service: string;
+  state: string;
+  health: "healthy" | "unhealthy" | "starting" | "none";
+  exit_code: number | null;
+  image: string;
+  since: string;
+}
+
+/** The node agent's own document. */
+export interface NodeStatus {
+  /** Seconds since the epoch. */
+  time: number;
+  node: string;
+  peer: string;
+  role: string;
+  environment: string;
+  release: string | null;
+  leader: boolean;
+  boot: { state: string };
+  expected: { name: string; one_shot: boolean }[];
+  containers: NodeContainer[];
+  service_trouble: Record<string, string>;
+  docker: boolean;
+  postgres: boolean;
+  disk: { path: string; total: number; free: number };
+  memory: { total: number; available: number };
+  tailnet: { state: string; address: string | null; peers_online: number; peers: number };
+  clock_synchronised: boolean | null;
+  certificate_days: number | null;
+  reboot_required: boolean;
+  problems: NodeProblem[];
+  errors: string[];
+}
+
+export interface NodeReport {
+  node: string;
+  self: boolean;
+  at: string;
+  status: NodeStatus | null;
+  error: string | null;
+}
+
+/** As Alertmanager's API v2 has it. */
+export interface Alert {
+  fingerprint: string;
+  startsAt: string;
+  updatedAt: string;
+  endsAt: string;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+  generatorURL?: string;
+  status: {
+    state: "active" | "suppressed" | "unprocessed";
+    silencedBy: string[];
+    inhibitedBy: string[];
+  };
+}
+
+export interface Matcher {
+  name: string;
+  value: string;
+  isRegex: boolean;
+  isEqual: boolean;
+}
+
+export interface NewSilence {
+  matchers: Matcher[];
+  startsAt: string;
+  endsAt: string;
+  comment: string;
+}
+
+export interface Silence extends NewSilence {
+  id: string;
+  createdBy: string;
+  status: { state: "active" | "pending" | "expired" };
+}
+
+export const STREAM_PATH = "/api/stream";
+
+/** The API's calls. Each may throw an ApiError. */
+export class Api {
+  constructor(readonly client: ApiClient) {}
+
+  health(): Promise<Health> {
+    return this.client.json("/api/health", { timeout: 5_000 });
+  }
+
+  fleet(signal?: AbortSignal): Promise<FleetSnapshot> {
+    return this.client.json("/api/fleet", signal ? { signal } : {});
+  }
+
+  device(id: string): Promise<Device> {
+    return this.client.json(`/api/devices/${encodeURIComponent(id)}`);
+  }
+
+  changeDevice(id: string, change: { name?: string; tags?: string[] }): Promise<Device> {
+    return this.client.json(`/api/devices/${encodeURIComponent(id)}`, {
+      method: "PATCH",
+      body: change,
+    });
+  }
+
+  retireDevice(id: string): Promise<Device> {
+    return this.client.json(`/api/devices/${encodeURIComponent(id)}/retire`, { method: "POST" });
+  }
+
+  /** @param from, to in milliseconds since the epoch. */
+  series(id: string, from: number, to: number, points: number): Promise<Series> {
+    const query = new URLSearchParams({ from: iso(from), to: iso(to), points: String(points) });
+    return this.client.json(`/api/devices/${encodeURIComponent(id)}/series?${query}`);
+  }
+
+  /** @param from, to in milliseconds since the epoch. */
+  history(id: string, from: number, to: number, pageSize: number): Promise<HistoryPage> {
+    const query = new URLSearchParams({
+      from: iso(from),
+      to: iso(to),
+      order: "desc",
+      page_size: String(pageSize),
+    });
+    return this.client.json(`/api/devices/${encodeURIComponent(id)}/history?${query}`);
+  }
+
+  /** @param from, to in milliseconds since the epoch. */
+  logs(id: string, from: number, to: number, contains: string): Promise<{ items: LogLine[] }> {
+    const query = new URLSearchParams({ from: iso(from), to: iso(to), limit: "200" });
+    if (contains) query.set("contains", contains);
+    return this.client.json(`/api/devices/${encodeURIComponent(id)}/logs?${query}`);
+  }
+
+  events(
+    options: { deviceId?: string; before?: number; limit?: number } = {},
+  ): Promise<Slice<FleetEvent>> {
+    const query = new URLSearchParams({ limit: String(options.limit ?? 100) });
+    if (options.deviceId) query.set("device_id", options.deviceId);
+    if (options.before !== undefined) query.set("before", String(options.before));
+    return this.client.json(`/api/events?${query}`);
+  }
+
+  audit(options: { before?: number; limit?: number } = {}): Promise<Slice<AuditEntry>> {
+    const query = new URLSearchParams({ limit: String(options.limit ?? 100) });
+    if (options.before !== undefined) query.set("before", String(options.before));
+    return this.client.json(`/api/audit?${query}`);
+  }
+
+  nodes(): Promise<{ nodes: NodeReport[] }> {
+    return this.client.json("/api/nodes");
+  }
+
+  alerts(): Promise<Alert[]> {
+    return this.client.json("/api/alerts");
+  }
+
+  silences(): Promise<Silence[]> {
+    return this.client.json("/api/silences");
+  }
+
+  addSilence(silence: NewSilence): Promise<{ silenceID: string }> {
+    return this.client.json("/api/silences", { method: "POST", body: silence });
+  }
+
+  endSilence(id: string): Promise<void> {
+    return this.client.json(`/api/silences/${encodeURIComponent(id)}`, { method: "DELETE" });
+  }
+}
+
+function iso(milliseconds: number): string {
+  return new Date(milliseconds).toISOString();
+}

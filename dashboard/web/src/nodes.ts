@@ -1,0 +1,36 @@
+/** What a node's own document says about each service, in the operator's words. */
+
+import type { NodeStatus } from "./api";
+import type { Shown } from "./fleet/state";
+
+export interface ServiceLine {
+  name: string;
+  shown: Shown;
+  text: string;
+  image: string;
+}
+
+/** Those in trouble first, then by name. */
+export function servicesOf(status: NodeStatus): ServiceLine[] {
+  const containers = new Map(status.containers.map((one) => [one.service, one]));
+  return status.expected
+    .map((service): ServiceLine => {
+      const container = containers.get(service.name);
+      const trouble = status.service_trouble[service.name];
+      const starting = container?.health === "starting" || container?.state === "created";
+      return {
+        name: service.name,
+        shown: trouble === undefined ? "ok" : starting ? "warning" : "critical",
+        text: trouble ?? (service.one_shot ? "done" : (container?.since ?? "")),
+        image: container?.image ?? "",
+      };
+    })
+    .sort(
+      (a, b) => Number(a.shown === "ok") - Number(b.shown === "ok") || a.name.localeCompare(b.name),
+    );
+}
+
+/** Whether the page may still believe a document of that age; the agent makes one every few seconds. */
+export function isStale(status: NodeStatus, now: number): boolean {
+  return now - status.time * 1000 > 60_000;
+}
