@@ -336,6 +336,20 @@ def test_a_new_epoch_has_what_was_acknowledged_sent_again(
     assert len(server.requests) == before + 1  # the same epoch: nothing is repeated
 
 
+def test_an_epoch_that_changed_while_the_agent_was_down_is_noticed(
+    device: Device, server: FakeServer
+) -> None:
+    device.report(4)
+    device.drain()
+    device.restart()
+    server.rows.clear()
+    server.keys.clear()
+    server.behaviour.epoch = 2
+    device.report()
+    device.drain()
+    assert sorted(server.ids) == sorted(device.made)
+
+
 def test_the_first_epoch_seen_repeats_nothing(device: Device, server: FakeServer) -> None:
     server.behaviour.epoch = None
     device.report(5)
