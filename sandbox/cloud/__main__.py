@@ -79,9 +79,8 @@ async def serve(cloud: Cloud, ready: Path) -> None:
 @click.option("--state", type=click.Path(path_type=Path), required=True, help="State folder.")
 def main(state: Path) -> None:
     """Run the emulated cloud."""
-    here = world.World.here()
     log_to(state / "log" / "cloud.log")
-    setup = sandbox_setup(state, here.ca)
+    setup = sandbox_setup(state, world.World(state.absolute().parent).ca)
     cloud = Cloud(setup, DockerDriver.of_state(state), Headscale.of_state(state))
     asyncio.run(serve(cloud, state / READY))
 

@@ -100,8 +100,7 @@ def ca_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def setup(tmp_path: Path, ca_dir: Path) -> Setup:
-    names = [name for name in Tokens.model_fields]
-    tokens = {name: secrets.token_hex(20) for name in names}
+    tokens = {name: secrets.token_hex(20) for name in Tokens.model_fields}
     (tmp_path / "tokens.json").write_text(json.dumps(tokens))
     return Setup(
         state_dir=tmp_path,

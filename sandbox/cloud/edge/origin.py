@@ -57,7 +57,7 @@ class OriginClient:
         self._local = (source, 0) if source else None
         self._https_port, self._http_port = https_port, http_port
         self._strict = ssl.create_default_context(cafile=str(ca))
-        self._lax = ssl.create_default_context()
+        self._lax = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._lax.check_hostname = False
         self._lax.verify_mode = ssl.CERT_NONE
         self.timeout = aiohttp.ClientTimeout(

@@ -24,8 +24,6 @@ from sandbox.cloud.tokens import Tokens
 
 IN_MEMORY = 16 * 1024 * 1024
 WORKERS = 8
-SMALL = 1024 * 1024
-"""Bytes of a body that the rights check may need to read: a list of objects to delete."""
 
 
 class StrictS3:
@@ -49,9 +47,13 @@ class StrictS3:
         with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as body:
             try:
                 key_id = signature.verify(request, self._secrets, datetime.now(UTC))
-                rules.check_request(request, self._storage.facts(request.bucket))
+                rules.check_form(request)
+                self._check_rights(request, key_id)
+                rules.check_bucket(request, self._storage.facts(request.bucket))
                 await _spool(request, receive, body)
-                self._check_rights(request, key_id, body)
+                if key_id == self._node_key and request.deletes_objects:
+                    rules.check_node_deletes(body.read())
+                    body.seek(0)
             except S3Error as error:
                 response = error.response()
                 # A client that waits for 100 Continue may never send the body, so the connection
@@ -63,14 +65,13 @@ class StrictS3:
                 scope = _with_location(scope, request, body)
             await self._moto({**scope, SPOOLED: body}, receive, send)
 
-    def _check_rights(self, request: S3Request, key_id: str | None, body: IO[bytes]) -> None:
+    def _check_rights(self, request: S3Request, key_id: str | None) -> None:
         if key_id is None:
             reads = request.method in ("GET", "HEAD") and bool(request.key)
             if not (reads and self._storage.public(request.bucket)):
                 raise access_denied("The request is not signed")
         elif key_id == self._node_key:
-            rules.check_node_rights(request, body.read(SMALL))
-            body.seek(0)
+            rules.check_node_rights(request)
 
 
 def _with_location(scope: Scope, request: S3Request, body: IO[bytes]) -> Scope:

@@ -51,6 +51,11 @@ class S3Request:
         return self.method == "PUT" and self.about_bucket
 
     @property
+    def deletes_objects(self) -> bool:
+        """Whether it is DeleteObjects, which lists them in its body."""
+        return self.method == "POST" and not self.key and "delete" in self.parameters
+
+    @property
     def writes_object(self) -> bool:
         """Whether it is PutObject, CopyObject or UploadPart."""
         names = self.parameters.keys() - SIGNING

@@ -74,6 +74,9 @@ _LOCK_HEADERS = (
 _NODE_BUCKET_CALLS = {("GET", name) for name in ("location", "versions", "uploads", "versioning")}
 
 
+_NOT_ENTITLED = access_denied("not entitled")
+
+
 @dataclass(frozen=True)
 class BucketFacts:
     """What the rules need to know of a bucket; None of it for one that does not exist."""
@@ -84,10 +87,15 @@ class BucketFacts:
     """No version and no hide marker in it."""
 
 
-def check_request(request: S3Request, bucket: BucketFacts | None) -> None:
-    """Refuse what B2 refuses whoever asks."""
-    call = _call(request)
+def check_form(request: S3Request) -> None:
+    """Refuse calls and headers that B2 does not have, whoever asks."""
+    _call(request)
     _check_headers(request)
+
+
+def check_bucket(request: S3Request, bucket: BucketFacts | None) -> None:
+    """Refuse what the bucket's state does not allow."""
+    call = _call(request)
     if request.creates_bucket:
         _check_bucket_name(request.bucket)
     if bucket is None:
@@ -109,25 +117,24 @@ def check_request(request: S3Request, bucket: BucketFacts | None) -> None:
         )
 
 
-def check_node_rights(request: S3Request, body: bytes) -> None:
+def check_node_rights(request: S3Request) -> None:
     """Refuse what the nodes' key may not do: it lists, reads, writes and hides objects."""
-    call, names = _call(request), request.parameters
-    denied = access_denied("not entitled")
-    if any(name in request.headers for name in _LOCK_HEADERS):
-        raise denied
-    if not request.key:
-        if request.method in ("GET", "HEAD"):
-            if call is not None and (request.method, call) not in _NODE_BUCKET_CALLS:
-                raise denied
-            return
-        hides_only = call == "delete" and b"<VersionId>" not in body
-        if not hides_only:
-            raise denied
-        return
-    if request.method in ("GET", "HEAD"):
-        return
-    if "versionId" in names or call in ("acl", "legal-hold", "retention"):
-        raise denied
+    call = _call(request)
+    reads = request.method in ("GET", "HEAD")
+    if request.key:
+        changes = "versionId" in request.parameters or call in ("acl", "legal-hold", "retention")
+        allowed = reads or not changes
+    else:
+        listing = call is None or (request.method, call) in _NODE_BUCKET_CALLS
+        allowed = listing if reads else call == "delete"
+    if not allowed or any(name in request.headers for name in _LOCK_HEADERS):
+        raise _NOT_ENTITLED
+
+
+def check_node_deletes(body: bytes) -> None:
+    """Refuse a list of objects to delete that names versions, for the nodes' key."""
+    if b"<VersionId>" in body:
+        raise _NOT_ENTITLED
 
 
 def _call(request: S3Request) -> str | None:

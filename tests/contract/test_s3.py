@@ -1,0 +1,321 @@
+"""The emulated B2, through boto3: what works there works here, what it refuses is refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+
+from sandbox.cloud.s3.request import S3Request
+from tests.contract.conftest import RunningCloud
+
+LIFECYCLE = {
+    "Rules": [
+        {
+            "ID": "backups",
+            "Status": "Enabled",
+            "Filter": {"Prefix": "pgbackrest/"},
+            "Expiration": {"Days": 30},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+        }
+    ]
+}
+
+
+def md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data).digest()).decode()
+
+
+def with_md5(client: Any) -> Any:
+    """Have boto3 announce MD5 where it would announce a CRC32, which B2 does not know."""
+
+    def announce(request: Any, **_: Any) -> None:
+        for name in list(request.headers):
+            if name.lower().startswith(("x-amz-checksum-", "x-amz-sdk-checksum-")):
+                del request.headers[name]
+        body = request.data.encode() if isinstance(request.data, str) else request.data
+        request.headers.add_header("Content-MD5", md5(body))
+
+    for operation in (
+        "PutBucketLifecycleConfiguration",
+        "PutBucketVersioning",
+        "PutBucketEncryption",
+        "PutObjectLockConfiguration",
+        "PutObjectRetention",
+        "PutBucketAcl",
+        "DeleteObjects",
+    ):
+        client.meta.events.register(f"before-sign.s3.{operation}", announce)
+    return client
+
+
+def refused(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[int, str]:
+    with pytest.raises(ClientError) as error:
+        call(*args, **kwargs)
+    answer = error.value.response
+    return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]
+
+
+@pytest.fixture
+def client(cloud: RunningCloud) -> Any:
+    return with_md5(cloud.s3())
+
+
+@pytest.fixture
+def bucket(client: Any) -> str:
+    client.create_bucket(Bucket="overlord-plain")
+    return "overlord-plain"
+
+
+@pytest.fixture
+def locked(client: Any) -> str:
+    name = "overlord-locked"
+    client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 7}}
+    client.put_object_lock_configuration(
+        Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    return name
+
+
+@pytest.mark.parametrize("key", ["plain", "a b/ü+%.txt", "a%2Fb", "tree//twice", "x" * 900])
+def test_objects_are_stored_under_any_key(client: Any, bucket: str, key: str) -> None:
+    client.put_object(Bucket=bucket, Key=key, Body=b"hello", Metadata={"made": "today"})
+    answer = client.get_object(Bucket=bucket, Key=key)
+    assert answer["Body"].read() == b"hello"
+    assert answer["Metadata"] == {"made": "today"}
+    assert [o["Key"] for o in client.list_objects_v2(Bucket=bucket)["Contents"]] == [key]
+
+
+def test_lists_come_in_pages(client: Any, bucket: str) -> None:
+    for number in range(5):
+        client.put_object(Bucket=bucket, Key=f"key-{number}", Body=b"")
+    pages = client.get_paginator("list_objects_v2").paginate(
+        Bucket=bucket, PaginationConfig={"PageSize": 2}
+    )
+    assert [len(page["Contents"]) for page in pages] == [2, 2, 1]
+
+
+def test_large_objects_come_in_parts(client: Any, bucket: str) -> None:
+    data = bytes(range(256)) * 4096 * 9  # 9 MiB: two parts of boto3's default size
+    client.upload_fileobj(io.BytesIO(data), bucket, "large")
+    got = io.BytesIO()
+    client.download_fileobj(bucket, "large", got)
+    assert got.getvalue() == data
+    part = client.get_object(Bucket=bucket, Key="large", Range="bytes=256-511")
+    assert part["Body"].read() == data[256:512]
+
+
+def test_a_bucket_takes_the_settings_of_a_backup_store(client: Any, locked: str) -> None:
+    client.put_bucket_lifecycle_configuration(Bucket=locked, LifecycleConfiguration=LIFECYCLE)
+    rules = client.get_bucket_lifecycle_configuration(Bucket=locked)["Rules"]
+    assert rules[0]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 1}
+    encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
+    client.put_bucket_encryption(Bucket=locked, ServerSideEncryptionConfiguration=encryption)
+    kept = client.get_bucket_encryption(Bucket=locked)["ServerSideEncryptionConfiguration"]
+    assert kept["Rules"][0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    assert client.get_bucket_versioning(Bucket=locked)["Status"] == "Enabled"
+    lock = client.get_object_lock_configuration(Bucket=locked)["ObjectLockConfiguration"]
+    assert lock["Rule"]["DefaultRetention"]["Days"] == 7
+    assert client.get_bucket_acl(Bucket=locked)["Grants"][0]["Permission"] == "FULL_CONTROL"
+
+
+def test_a_bucket_without_settings_says_so(client: Any, bucket: str) -> None:
+    assert refused(client.get_bucket_encryption, Bucket=bucket)[0] == 404
+    missing = refused(client.get_bucket_lifecycle_configuration, Bucket=bucket)
+    assert missing == (404, "NoSuchLifecycleConfiguration")
+    assert refused(client.get_object_lock_configuration, Bucket=bucket)[0] == 404
+
+
+def test_lifecycle_rules_need_versioning(client: Any, bucket: str) -> None:
+    put = client.put_bucket_lifecycle_configuration
+    assert refused(put, Bucket=bucket, LifecycleConfiguration=LIFECYCLE) == (400, "InvalidRequest")
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    put(Bucket=bucket, LifecycleConfiguration=LIFECYCLE)
+
+
+def test_a_write_to_a_locked_bucket_needs_its_md5(client: Any, locked: str) -> None:
+    put = client.put_object
+    assert refused(put, Bucket=locked, Key="a", Body=b"x") == (400, "InvalidRequest")
+    wrong = refused(put, Bucket=locked, Key="a", Body=b"x", ContentMD5=md5(b"y"))
+    assert wrong == (400, "BadDigest")
+    assert refused(put, Bucket=locked, Key="a", Body=b"x", ContentMD5="x")[1] == "InvalidDigest"
+    put(Bucket=locked, Key="a", Body=b"x", ContentMD5=md5(b"x"))
+
+
+def test_a_locked_version_stays_and_hiding_it_is_allowed(client: Any, locked: str) -> None:
+    version = client.put_object(Bucket=locked, Key="a", Body=b"x", ContentMD5=md5(b"x"))
+    delete = {"Bucket": locked, "Key": "a", "VersionId": version["VersionId"]}
+    assert refused(client.delete_object, **delete) == (403, "AccessDenied")
+    assert client.delete_object(Bucket=locked, Key="a")["DeleteMarker"] is True
+    kept = client.get_object(**delete)
+    assert kept["Body"].read() == b"x"
+    client.delete_object(**delete, BypassGovernanceRetention=True)
+
+
+@pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
+def test_checksum_headers_are_refused(cloud: RunningCloud, bucket: str, checksums: str) -> None:
+    client = cloud.s3(request_checksum_calculation=checksums)
+    calls: list[Callable[[], Any]] = [
+        lambda: client.put_object(Bucket=bucket, Key="a", Body=b"x", ChecksumAlgorithm="SHA256"),
+        lambda: client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "a"}]}),
+    ]
+    if checksums == "when_supported":
+        calls.append(lambda: client.put_object(Bucket=bucket, Key="a", Body=b"x"))
+    for call in calls:
+        assert refused(call) == (400, "InvalidArgument")
+
+
+def test_conditional_writes_are_refused(client: Any, bucket: str) -> None:
+    for condition in ({"IfNoneMatch": "*"}, {"IfMatch": '"abc"'}):
+        answer = refused(client.put_object, Bucket=bucket, Key="a", Body=b"x", **condition)
+        assert answer == (501, "NotImplemented")
+
+
+def test_conditional_reads_are_allowed(client: Any, bucket: str) -> None:
+    etag = client.put_object(Bucket=bucket, Key="a", Body=b"x")["ETag"]
+    assert refused(client.get_object, Bucket=bucket, Key="a", IfNoneMatch=etag)[0] == 304
+
+
+def test_calls_that_b2_lacks_are_refused(client: Any, bucket: str) -> None:
+    block = {"BlockPublicAcls": True}
+    calls: list[Callable[[], Any]] = [
+        lambda: client.get_public_access_block(Bucket=bucket),
+        lambda: client.get_bucket_tagging(Bucket=bucket),
+        lambda: client.get_bucket_policy(Bucket=bucket),
+        lambda: client.get_bucket_website(Bucket=bucket),
+        lambda: client.get_object_tagging(Bucket=bucket, Key="a"),
+        lambda: client.get_bucket_ownership_controls(Bucket=bucket),
+    ]
+    for call in calls:
+        assert refused(call) == (501, "NotImplemented")
+    assert refused(
+        client.put_public_access_block, Bucket=bucket, PublicAccessBlockConfiguration=block
+    )[0] in (400, 501)
+    kms = {"ServerSideEncryption": "aws:kms"}
+    assert refused(client.put_object, Bucket=bucket, Key="a", Body=b"x", **kms)[0] == 400
+    cold = {"StorageClass": "GLACIER"}
+    assert refused(client.put_object, Bucket=bucket, Key="a", Body=b"x", **cold)[0] == 400
+
+
+def test_a_bucket_with_anything_in_it_is_not_deleted(client: Any, locked: str) -> None:
+    version = client.put_object(Bucket=locked, Key="a", Body=b"x", ContentMD5=md5(b"x"))
+    assert refused(client.delete_bucket, Bucket=locked) == (409, "BucketNotEmpty")
+    marker = client.delete_object(Bucket=locked, Key="a")
+    client.delete_object(
+        Bucket=locked, Key="a", VersionId=version["VersionId"], BypassGovernanceRetention=True
+    )
+    assert refused(client.delete_bucket, Bucket=locked) == (409, "BucketNotEmpty")
+    client.delete_object(Bucket=locked, Key="a", VersionId=marker["VersionId"])
+    client.delete_bucket(Bucket=locked)
+    assert refused(client.head_bucket, Bucket=locked)[0] == 404
+
+
+def test_bucket_names_are_checked_and_taken_once(client: Any, bucket: str) -> None:
+    assert refused(client.create_bucket, Bucket=bucket) == (409, "BucketAlreadyOwnedByYou")
+    for name in ("short", "b2-reserved", "under_score"):
+        assert refused(client.create_bucket, Bucket=name) == (400, "InvalidBucketName")
+
+
+def test_a_bucket_in_the_region_of_the_endpoint_may_name_it_or_not(client: Any) -> None:
+    client.create_bucket(Bucket="overlord-one")
+    where = {"LocationConstraint": "eu-central-003"}
+    client.create_bucket(Bucket="overlord-two", CreateBucketConfiguration=where)
+    for name in ("overlord-one", "overlord-two"):
+        place = client.get_bucket_location(Bucket=name)["LocationConstraint"]
+        assert place == "eu-central-003"
+
+
+def test_signatures_are_checked(cloud: RunningCloud, bucket: str) -> None:
+    wrong = cloud.s3(key="wrong")
+    assert refused(wrong.list_buckets) == (403, "SignatureDoesNotMatch")
+    unknown = cloud.s3(key_id="unknown")
+    assert refused(unknown.list_buckets) == (403, "InvalidAccessKeyId")
+    unsigned = httpx.get(cloud.url("s3", f"/{bucket}/a"), verify=cloud.ca)
+    assert (unsigned.status_code, "AccessDenied" in unsigned.text) == (403, True)
+
+
+def test_presigned_urls_work_until_they_expire_and_for_their_object_only(
+    cloud: RunningCloud, client: Any, bucket: str
+) -> None:
+    client.put_object(Bucket=bucket, Key="a b", Body=b"bundle")
+    params = {"Bucket": bucket, "Key": "a b"}
+    url = client.generate_presigned_url("get_object", Params=params, ExpiresIn=60)
+    assert httpx.get(url, verify=cloud.ca).content == b"bundle"
+    assert httpx.get(url.replace("a%20b", "other"), verify=cloud.ca).status_code == 403
+    assert httpx.put(url, content=b"x", verify=cloud.ca).status_code == 403
+
+    short = client.generate_presigned_url("get_object", Params=params, ExpiresIn=1)
+    deadline = time.monotonic() + 10
+    while httpx.get(short, verify=cloud.ca).status_code == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    expired = httpx.get(short, verify=cloud.ca)
+    assert (expired.status_code, "Request has expired" in expired.text) == (403, True)
+
+
+def test_a_public_bucket_is_public_by_its_acl(cloud: RunningCloud, client: Any) -> None:
+    client.create_bucket(Bucket="overlord-public", ACL="public-read")
+    client.put_object(Bucket="overlord-public", Key="a", Body=b"x")
+    assert httpx.get(cloud.url("s3", "/overlord-public/a"), verify=cloud.ca).content == b"x"
+    assert refused(client.create_bucket, Bucket="overlord-open", ACL="public-read-write")[0] == 400
+
+
+def test_the_nodes_key_reads_and_writes_and_can_destroy_nothing(
+    cloud: RunningCloud, client: Any, locked: str
+) -> None:
+    node = with_md5(cloud.node_s3())
+    made = node.put_object(Bucket=locked, Key="wal/1", Body=b"x", ContentMD5=md5(b"x"))
+    assert node.get_object(Bucket=locked, Key="wal/1")["Body"].read() == b"x"
+    assert node.list_objects_v2(Bucket=locked)["KeyCount"] == 1
+    upload = node.create_multipart_upload(Bucket=locked, Key="big")["UploadId"]
+    node.abort_multipart_upload(Bucket=locked, Key="big", UploadId=upload)
+    node.delete_object(Bucket=locked, Key="wal/1")
+
+    version = {"Bucket": locked, "Key": "wal/1", "VersionId": made["VersionId"]}
+    retention = {"Mode": "GOVERNANCE", "RetainUntilDate": "2026-01-01"}
+    one = {"Objects": [{"Key": "wal/1", "VersionId": made["VersionId"]}]}
+    calls: list[Callable[[], Any]] = [
+        lambda: node.delete_object(**version),
+        lambda: node.delete_object(**version, BypassGovernanceRetention=True),
+        lambda: node.delete_objects(Bucket=locked, Delete=one),
+        lambda: node.put_object_retention(**version, Retention=retention, ContentMD5=md5(b"")),
+        lambda: node.put_bucket_lifecycle_configuration(
+            Bucket=locked, LifecycleConfiguration=LIFECYCLE
+        ),
+        lambda: node.delete_bucket_lifecycle(Bucket=locked),
+        lambda: node.put_bucket_acl(Bucket=locked, ACL="public-read"),
+        lambda: node.create_bucket(Bucket="overlord-mine"),
+        lambda: node.delete_bucket(Bucket=locked),
+    ]
+    for number, call in enumerate(calls):
+        status, code = refused(call)
+        assert (status, code) == (403, "AccessDenied"), number
+    assert client.get_object(**version)["Body"].read() == b"x"
+
+
+def test_a_fault_of_the_store_reaches_boto3(cloud: RunningCloud, client: Any) -> None:
+    body = "<Error><Code>ServiceUnavailable</Code><Message>no tomes available</Message></Error>"
+    fault = {"vendor": "s3", "method": "PUT", "status": 503, "body": body}
+    httpx.post(cloud.url("control", "/faults"), json=fault).raise_for_status()
+    assert refused(client.create_bucket, Bucket="overlord-new") == (503, "ServiceUnavailable")
+    client.create_bucket(Bucket="overlord-new")
+
+
+def test_a_request_is_taken_apart_by_its_raw_path() -> None:
+    scope = {
+        "type": "http",
+        "method": "PUT",
+        "raw_path": b"/bucket/a%2Fb/c?x",
+        "query_string": b"partNumber=1&uploadId=u",
+        "headers": [],
+    }
+    request = S3Request.of(scope)
+    assert (request.bucket, request.key, request.writes_object) == ("bucket", "a/b/c", True)
