@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,19 +34,22 @@ def programs() -> Iterator[None]:
 
 
 @pytest.fixture(params=[VPS_01, VPS_02], ids=["vps-01", "vps-02"])
-def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> RenderedNode:
-    return write(request.param, tmp_path)
+def rendered(request: pytest.FixtureRequest) -> Iterator[RenderedNode]:
+    with written(request.param) as node:
+        yield node
 
 
-def write(context: StackContext, folder: Path) -> RenderedNode:
-    """Write a rendered stack as the node has it."""
-    # The folders above it belong to one user, and some programs give up root.
-    for parent in (folder, *folder.parents):
-        if parent == Path("/tmp"):
-            break
-        parent.chmod(0o755)
-    for name, content in render_stack(context).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return RenderedNode(context, folder)
+@contextmanager
+def written(context: StackContext) -> Iterator[RenderedNode]:
+    """A rendered stack as the node has it, for as long as the block.
+
+    Not in pytest's folders: those are closed to the users that some programs become.
+    """
+    with tempfile.TemporaryDirectory(prefix="stack-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for path, content in render_stack(context).items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        yield RenderedNode(context, folder)

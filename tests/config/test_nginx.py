@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.config.conftest import RenderedNode, write
+from tests.config.conftest import RenderedNode, written
 from tests.support.programs import check, command, native, running
 from tests.support.stack import VPS_01, context
 
@@ -180,10 +180,9 @@ def serving(rendered: RenderedNode, *, api: bool = True) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site() -> Iterator[Site]:
     # Requests of the test come from loopback, which plays the proxy.
-    node = write(context(trusted_proxy_cidrs=("127.0.0.0/8",)), tmp_path_factory.mktemp("nginx"))
-    with serving(node) as site:
+    with written(context(trusted_proxy_cidrs=("127.0.0.0/8",))) as node, serving(node) as site:
         yield site
 
 
@@ -226,8 +225,8 @@ def test_the_api_sees_the_client_that_the_proxy_names(site: Site) -> None:
     assert headers["Host"] == "fleet.example.com"
 
 
-def test_a_client_that_is_not_the_proxy_cannot_say_who_it_is(tmp_path: Path) -> None:
-    with serving(write(VPS_01, tmp_path)) as site:
+def test_a_client_that_is_not_the_proxy_cannot_say_who_it_is() -> None:
+    with written(VPS_01) as node, serving(node) as site:
         site.https("/api/devices", **{"CF-Connecting-IP": "198.51.100.9"})
 
     [(_, headers)] = site.seen
@@ -254,8 +253,8 @@ def test_the_status_page_is_served_and_answers_are_not_stored(site: Site) -> Non
     assert site.https("/").headers["Cache-Control"] == "no-cache"
 
 
-def test_an_api_that_is_away_is_a_503_that_says_come_again(tmp_path: Path) -> None:
-    with serving(write(VPS_01, tmp_path), api=False) as site:
+def test_an_api_that_is_away_is_a_503_that_says_come_again() -> None:
+    with written(VPS_01) as node, serving(node, api=False) as site:
         answer = site.https("/api/devices")
 
     assert answer.status_code == 503
