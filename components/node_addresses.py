@@ -86,7 +86,13 @@ class NodeAddresses(pulumi.ComponentResource):
             auto_delete=False,
             delete_protection=args.protected,
             labels={**args.labels, NODE_LABEL: args.node},
-            opts=pulumi.ResourceOptions(parent=self, protect=args.protected, hooks=hooks),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                protect=args.protected,
+                # The server says which addresses it has.
+                ignore_changes=["assigneeId", "assigneeType"],
+                hooks=hooks,
+            ),
         )
 
 

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 _KEY_ID = ("OVERLORD_B2_KEY_ID", "b2KeyId")
@@ -34,10 +35,6 @@ def s3_client(endpoint: str, region: str, config: Callable[[str], str | None]) -
     Raises:
         S3Error: no credentials.
     """
-    # Slow to import, and only needed where something is really done.
-    import boto3
-    from botocore.config import Config
-
     key_id = config(_KEY_ID[1]) or os.environ.get(_KEY_ID[0])
     key = config(_KEY[1]) or os.environ.get(_KEY[0])
     if not key_id or not key:
@@ -45,6 +42,16 @@ def s3_client(endpoint: str, region: str, config: Callable[[str], str | None]) -
             f"no B2 key: `export {_KEY_ID[0]}=… {_KEY[0]}=…` or "
             f"`pulumi config set --secret overlord:{_KEY_ID[1]}` and overlord:{_KEY[1]}"
         )
+    return _client(endpoint, region, key_id, key)
+
+
+@cache
+def _client(endpoint: str, region: str, key_id: str, key: str) -> Any:
+    """Clients are slow to make, and may be shared by threads."""
+    # Slow to import, and only needed where something is really done.
+    import boto3
+    from botocore.config import Config
+
     session = boto3.session.Session()  # type: ignore[no-untyped-call]
     client = session.client(  # type: ignore[no-untyped-call]
         "s3",

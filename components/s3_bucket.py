@@ -146,19 +146,14 @@ class S3BucketProvider(ConfiguredProvider):
     @staticmethod
     def _make(s3: Any, name: str, props: Mapping[str, Any]) -> None:
         locked = bool(props["lockDays"])
-        try:
+        # Asked first: some regions answer the creation of one's own bucket as if it were new.
+        if not _is_ours(s3, name):
             s3.create_bucket(
                 Bucket=name,
                 # B2 has one region an endpoint, and no location constraint for it.
                 **({"ObjectLockEnabledForBucket": True} if locked else {}),
             )
             return
-        except Exception as error:
-            code = error_code(error)
-            # Vendors differ in whether they tell "yours" from "someone's".
-            ours = code == "BucketAlreadyExists" and _is_ours(s3, name)
-            if code != "BucketAlreadyOwnedByYou" and not ours:
-                raise
         if props.get("adopt"):
             return
         if not _is_empty(s3, name):

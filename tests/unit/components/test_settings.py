@@ -219,7 +219,7 @@ def test_a_private_key_is_never_repeated_in_the_message() -> None:
 def test_settings_cannot_be_changed_afterwards() -> None:
     settings = parse_settings(good(), ALL_TOKENS)
     with pytest.raises(ValueError, match="frozen"):
-        settings.rebuild = "vps-01"  # type: ignore[misc]
+        settings.rebuild = "vps-01"
 
 
 def test_every_setting_says_what_would_be_right() -> None:
