@@ -93,19 +93,25 @@ func checkObject(fields []Field, path string, in map[string]any) (Props, []Failu
 			}
 			continue
 		}
-		coerced, more := f.coerce(where, value)
+		accepted, more := f.accept(where, value)
 		failures = append(failures, more...)
-		if f.Validate != nil && len(more) == 0 && !containsUnknown(coerced) {
-			if problem := f.Validate(coerced); problem != "" {
-				failures = append(failures, Failure{where, problem})
-			}
-		}
-		out[f.Name] = coerced
+		out[f.Name] = accepted
 	}
 	for _, key := range slices.Sorted(maps.Keys(in)) {
 		known := slices.ContainsFunc(fields, func(f Field) bool { return f.Name == key && !f.Output })
 		if !known && key != defaultsKey && in[key] != nil {
 			failures = append(failures, Failure{join(path, key), "Invalid or unknown key."})
+		}
+	}
+	return out, failures
+}
+
+// accept coerces and validates one value.
+func (f Field) accept(path string, in any) (any, []Failure) {
+	out, failures := f.coerce(path, in)
+	if f.Validate != nil && len(failures) == 0 && !containsUnknown(out) {
+		if problem := f.Validate(out); problem != "" {
+			failures = []Failure{{path, problem}}
 		}
 	}
 	return out, failures
@@ -182,7 +188,7 @@ func (f Field) coerceItem(path string, item any) (any, []Failure) {
 		return item, nil
 	}
 	if len(f.Elem) == 1 && f.Elem[0].Name == "" { // a list of plain values
-		return f.Elem[0].coerce(path, item)
+		return f.Elem[0].accept(path, item)
 	}
 	object, ok := item.(map[string]any)
 	if !ok {

@@ -70,6 +70,11 @@ type server[C any] struct {
 	clientErr error
 }
 
+// NewServer is the plugin without a process around it, for tests. Its messages go nowhere.
+func NewServer[C any](provider Provider[C]) pulumirpc.ResourceProviderServer {
+	return newServer(provider, &logger{})
+}
+
 func newServer[C any](provider Provider[C], log *logger) *server[C] {
 	root, stop := context.WithCancel(context.Background())
 	return &server[C]{provider: provider, log: log, root: root, stop: stop,
@@ -190,7 +195,7 @@ func (s *server[C]) GetSchema(context.Context, *pulumirpc.GetSchemaRequest) (*pu
 }
 
 func (s *server[C]) CheckConfig(_ context.Context, req *pulumirpc.CheckRequest) (*pulumirpc.CheckResponse, error) {
-	_, failures := checkObject(s.provider.Config, "", ownConfig(stripProps(decode(req.GetNews()))))
+	_, failures := checkObject(s.provider.Config, "", ownConfig(stripProps(Decode(req.GetNews()))))
 	return &pulumirpc.CheckResponse{Inputs: req.GetNews(), Failures: checkFailures(failures)}, nil
 }
 
@@ -204,13 +209,13 @@ func ownConfig(in Props) Props {
 }
 
 func (s *server[C]) DiffConfig(_ context.Context, req *pulumirpc.DiffRequest) (*pulumirpc.DiffResponse, error) {
-	olds, news := stripProps(decode(req.GetOldInputs())), stripProps(decode(req.GetNews()))
+	olds, news := stripProps(Decode(req.GetOldInputs())), stripProps(Decode(req.GetNews()))
 	return diffResponse(diff(s.provider.Config, olds, news), false), nil
 }
 
 func (s *server[C]) Configure(_ context.Context, req *pulumirpc.ConfigureRequest) (*pulumirpc.ConfigureResponse, error) {
 	config := Props{}
-	given := stripProps(decode(req.GetArgs()))
+	given := stripProps(Decode(req.GetArgs()))
 	for _, f := range s.provider.Config {
 		value := given[f.Name]
 		if value == nil {
@@ -253,7 +258,7 @@ func (s *server[C]) Invoke(ctx context.Context, req *pulumirpc.InvokeRequest) (*
 			"the stand-in for the %s provider does not know the function %s", s.provider.Name, req.GetTok())
 	}
 	function := s.provider.Functions[i]
-	args, failures := checkObject(function.Fields, "", stripProps(decode(req.GetArgs())))
+	args, failures := checkObject(function.Fields, "", stripProps(Decode(req.GetArgs())))
 	if len(failures) > 0 {
 		return &pulumirpc.InvokeResponse{Failures: checkFailures(failures)}, nil
 	}
@@ -266,7 +271,7 @@ func (s *server[C]) Invoke(ctx context.Context, req *pulumirpc.InvokeRequest) (*
 	if err != nil {
 		return nil, fmt.Errorf("invocation of %s: %w", req.GetTok(), s.explain(err))
 	}
-	encoded, err := encode(out)
+	encoded, err := Encode(out)
 	return &pulumirpc.InvokeResponse{Return: encoded}, err
 }
 
@@ -275,13 +280,13 @@ func (s *server[C]) Check(_ context.Context, req *pulumirpc.CheckRequest) (*pulu
 	if err != nil {
 		return nil, err
 	}
-	rawNews := decode(req.GetNews())
+	rawNews := Decode(req.GetNews())
 	inputs, failures := check(r.Fields, urnName(req.GetUrn()), req.GetRandomSeed(),
-		stripProps(decode(req.GetOlds())), stripProps(rawNews))
+		stripProps(Decode(req.GetOlds())), stripProps(rawNews))
 	if r.Check != nil && len(failures) == 0 {
 		failures = r.Check(inputs)
 	}
-	encoded, err := encode(annotateProps(inputs, rawNews))
+	encoded, err := Encode(annotateProps(inputs, rawNews))
 	return &pulumirpc.CheckResponse{Inputs: encoded, Failures: checkFailures(failures)}, err
 }
 
@@ -290,7 +295,7 @@ func (s *server[C]) Diff(_ context.Context, req *pulumirpc.DiffRequest) (*pulumi
 	if err != nil {
 		return nil, err
 	}
-	state, news := stripProps(decode(req.GetOlds())), stripProps(decode(req.GetNews()))
+	state, news := stripProps(Decode(req.GetOlds())), stripProps(Decode(req.GetNews()))
 	changes := s.changes(r, state, news)
 	// A replacement under a fixed name cannot exist beside the old one.
 	named := slices.ContainsFunc(r.Fields, func(f Field) bool {
@@ -315,7 +320,7 @@ func (s *server[C]) Create(ctx context.Context, req *pulumirpc.CreateRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	raw := decode(req.GetProperties())
+	raw := Decode(req.GetProperties())
 	inputs := stripProps(raw)
 	plan := planned(r.Fields, nil, inputs)
 	if r.Plan != nil {
@@ -396,7 +401,7 @@ func (s *server[C]) Read(ctx context.Context, req *pulumirpc.ReadRequest) (*pulu
 	if s.clientErr != nil {
 		return nil, s.clientErr
 	}
-	rawState, rawInputs := decode(req.GetProperties()), decode(req.GetInputs())
+	rawState, rawInputs := Decode(req.GetProperties()), Decode(req.GetInputs())
 	state, inputs := stripProps(rawState), stripProps(rawInputs)
 	call, end := s.call(ctx, req.GetUrn(), req.GetTimeout())
 	defer end()
@@ -423,7 +428,7 @@ func (s *server[C]) Read(ctx context.Context, req *pulumirpc.ReadRequest) (*pulu
 	if err != nil {
 		return nil, err
 	}
-	encodedInputs, err := encode(annotateProps(liveInputs(r.Fields, inputs, now), rawInputs))
+	encodedInputs, err := Encode(annotateProps(liveInputs(r.Fields, inputs, now), rawInputs))
 	return &pulumirpc.ReadResponse{Id: id, Properties: properties, Inputs: encodedInputs}, err
 }
 
@@ -432,7 +437,7 @@ func (s *server[C]) Update(ctx context.Context, req *pulumirpc.UpdateRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	rawState, rawNews := decode(req.GetOlds()), decode(req.GetNews())
+	rawState, rawNews := Decode(req.GetOlds()), Decode(req.GetNews())
 	state, inputs := stripProps(rawState), stripProps(rawNews)
 	plan := planned(r.Fields, state, inputs)
 	if r.Plan != nil {
@@ -476,7 +481,7 @@ func (s *server[C]) Delete(ctx context.Context, req *pulumirpc.DeleteRequest) (*
 	}
 	call, end := s.call(ctx, req.GetUrn(), req.GetTimeout())
 	defer end()
-	err = r.Delete(call, req.GetId(), stripProps(decode(req.GetProperties())))
+	err = r.Delete(call, req.GetId(), stripProps(Decode(req.GetProperties())))
 	if err != nil && (s.provider.Gone == nil || !s.provider.Gone(err)) {
 		return nil, s.explain(err)
 	}
@@ -501,7 +506,7 @@ func (s *server[C]) outputs(r *Resource[C], state Props, raws ...map[string]any)
 			}
 		}
 	}
-	return encode(out)
+	return Encode(out)
 }
 
 func checkFailures(failures []Failure) []*pulumirpc.CheckFailure {

@@ -154,8 +154,8 @@ func TextMap(values map[string]string) map[string]any {
 	return out
 }
 
-// decode reads an engine object. Secrets stay wrapped.
-func decode(in *structpb.Struct) map[string]any {
+// Decode reads an engine object. Secrets stay wrapped.
+func Decode(in *structpb.Struct) map[string]any {
 	out := make(map[string]any, len(in.GetFields()))
 	for key, value := range in.GetFields() {
 		out[key] = decodeValue(value)
@@ -181,7 +181,7 @@ func decodeValue(in *structpb.Value) any {
 		}
 		return list
 	case *structpb.Value_StructValue:
-		object := decode(v.StructValue)
+		object := Decode(v.StructValue)
 		if object[sigKey] == sigSecret {
 			return Secret{object["value"]}
 		}
@@ -190,8 +190,8 @@ func decodeValue(in *structpb.Value) any {
 	return nil
 }
 
-// encode writes an engine object; nil values are left out.
-func encode(in map[string]any) (*structpb.Struct, error) {
+// Encode writes an engine object; nil values are left out.
+func Encode(in map[string]any) (*structpb.Struct, error) {
 	out := &structpb.Struct{Fields: make(map[string]*structpb.Value, len(in))}
 	for key, value := range in {
 		if value == nil {
@@ -237,7 +237,7 @@ func encodeValue(in any) (*structpb.Value, error) {
 	case Props:
 		return encodeValue(map[string]any(v))
 	case map[string]any:
-		object, err := encode(v)
+		object, err := Encode(v)
 		if err != nil {
 			return nil, err
 		}
