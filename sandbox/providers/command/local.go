@@ -53,6 +53,9 @@ var localCommand = kit.Resource[client]{
 	},
 }
 
+// patience is how long a cancelled command may take to end by itself.
+const patience = 2 * time.Second
+
 func runLocal(c *call, in kit.Props, command string, previous kit.Props) (kit.Props, error) {
 	argv := in.Strings("interpreter")
 	if len(argv) == 0 {
@@ -65,7 +68,7 @@ func runLocal(c *call, in kit.Props, command string, previous kit.Props) (kit.Pr
 	// Its own process group, so that cancelling also ends what the command started.
 	process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	process.Cancel = func() error { return syscall.Kill(-process.Process.Pid, syscall.SIGINT) }
-	process.WaitDelay = 5 * time.Second
+	process.WaitDelay = patience
 	process.Dir = in.String("dir")
 	process.Env = os.Environ()
 	for name, value := range in.StringMap("environment") {
@@ -82,6 +85,8 @@ func runLocal(c *call, in kit.Props, command string, previous kit.Props) (kit.Pr
 	err := process.Run()
 	if errors.Is(c.Err(), context.Canceled) {
 		err = c.Err()
+		// What ignored the interrupt ends the hard way, children included.
+		_ = syscall.Kill(-process.Process.Pid, syscall.SIGKILL)
 	}
 	return shown.finish(command, err)
 }

@@ -348,7 +348,7 @@ func (s *server[C]) Create(ctx context.Context, req *pulumirpc.CreateRequest) (*
 
 // settle finds out what the API made of a creation or an update.
 func (s *server[C]) settle(
-	r *Resource[C], call *Call[C], result Result, failed error, plan, inputs Props, raw map[string]any,
+	r *Resource[C], call *Call[C], result Result, failed error, plan, inputs Props, raws ...map[string]any,
 ) (*structpb.Struct, error) {
 	live := result.Live
 	if live == nil {
@@ -370,7 +370,7 @@ func (s *server[C]) settle(
 		}
 		live = read.Live
 	}
-	properties, err := s.outputs(r, observed(r.Fields, plan, live, inputs), raw)
+	properties, err := s.outputs(r, observed(r.Fields, plan, live, inputs), raws...)
 	if err != nil {
 		return nil, err
 	}
@@ -464,7 +464,14 @@ func (s *server[C]) Update(ctx context.Context, req *pulumirpc.UpdateRequest) (*
 	if err != nil && s.provider.Gone != nil && s.provider.Gone(err) {
 		return nil, fmt.Errorf("%w; it was deleted outside of this program: run `pulumi refresh`, then `pulumi up`", s.explain(err))
 	}
-	properties, err := s.settle(r, call, result, err, plan, inputs, rawNews)
+	base, raws := plan, []map[string]any{rawNews}
+	if err != nil {
+		if r.Opaque {
+			return nil, s.explain(err) // nothing to look at: the state stays as it was
+		}
+		base, raws = state, append(raws, rawState)
+	}
+	properties, err := s.settle(r, call, result, err, base, inputs, raws...)
 	if err != nil {
 		return nil, s.initFailed(err, req.GetId(), properties, req.GetNews())
 	}
