@@ -1,0 +1,51 @@
+"""Which images are made, and from what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox.commands import SandboxError
+from sandbox.images.build import packages, rootfs_command, wheels_command
+from sandbox.images.catalogue import FOLDER, STAND_INS, wanted_images
+
+
+def test_every_image_of_the_stack_has_a_stand_in_or_a_build() -> None:
+    for image in wanted_images():
+        folder = FOLDER / image.name
+        assert image.context or (folder / "Dockerfile").exists()
+
+
+def test_every_stand_in_is_asked_for() -> None:
+    assert set(STAND_INS) <= {image.name for image in wanted_images()}
+
+
+def test_an_image_without_stand_in_is_named(tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalogue.yaml"
+    catalogue.write_text(
+        "images: [{name: gitea, registry: docker.io, image: gitea/gitea, tag: 1.24.0}]"
+    )
+    with pytest.raises(SandboxError, match=r"gitea/gitea:1\.24\.0"):
+        wanted_images(catalogue)
+
+
+@pytest.mark.parametrize("kind", ["server", "services"])
+def test_a_root_file_system_holds_the_packages_of_its_list(kind: str) -> None:
+    words = rootfs_command(kind)
+    assert f"--include={','.join(packages(kind))}" in words
+    assert words[-2:] == ["bookworm", "-"]
+
+
+def test_official_user_ids_are_there_before_the_packages() -> None:
+    hooks = [word for word in rootfs_command("services") if word.startswith("--essential-hook")]
+    assert any("postgres:x:999:999" in hook for hook in hooks)
+    assert any("nginx:x:101:101" in hook for hook in hooks)
+    assert not any("hook" in word for word in rootfs_command("server"))
+
+
+def test_wheels_are_checked_and_never_built(tmp_path: Path) -> None:
+    words = wheels_command(tmp_path / "requirements.txt", tmp_path)
+    assert "--require-hashes" in words
+    assert "--only-binary=:all:" in words
+    assert "--python-version=3.11" in words

@@ -1,0 +1,78 @@
+"""Processes are found again, stopped by id, and never mistaken for another."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sandbox.commands import SandboxError
+from sandbox.machines.processes import Processes
+from sandbox.world import World
+
+SLEEP = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(60)"]
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    processes = Processes(World(tmp_path))
+    yield processes
+    processes.stop_strays(seconds=2)
+
+
+def test_a_process_runs_once_and_can_be_stopped(processes: Processes) -> None:
+    processes.start("one", SLEEP)
+    first = processes.find("one")
+    processes.start("one", SLEEP)
+    assert first is not None
+    assert processes.find("one") == first
+    processes.stop("one")
+    assert processes.find("one") is None
+    assert processes.names() == []
+
+
+def test_waiting_ends_when_the_process_is_of_use(processes: Processes) -> None:
+    processes.start("one", SLEEP)
+    processes.wait("one", lambda: "awake" in processes.log("one").read_text(), 20)
+
+
+def test_a_process_that_dies_while_starting_shows_its_last_words(processes: Processes) -> None:
+    processes.start("one", [sys.executable, "-c", "raise SystemExit('no such colour')"])
+    with pytest.raises(SandboxError, match="no such colour"):
+        processes.wait("one", lambda: False, 20)
+
+
+def test_an_id_that_was_given_away_again_is_not_stopped(processes: Processes) -> None:
+    processes.start("one", SLEEP)
+    record = processes.world.processes / "one.json"
+    document = json.loads(record.read_text())
+    victim = psutil.Process(document["pid"])
+    record.write_text(json.dumps({**document, "created": document["created"] - 1000}))
+    processes.stop("one")
+    assert victim.is_running()
+
+
+def test_a_process_without_a_record_is_found_by_its_marker(processes: Processes) -> None:
+    processes.start("one", SLEEP)
+    (processes.world.processes / "one.json").unlink()
+    assert processes.find("one") is None
+    assert processes.stop_strays(seconds=5) == 1
+    assert not list(processes.strays())
+
+
+def test_processes_of_others_are_left_alone(processes: Processes) -> None:
+    other = subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL, env=dict(os.environ))
+    try:
+        time.sleep(0.1)
+        assert processes.stop_strays() == 0
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
