@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import cloudflare
@@ -28,7 +28,10 @@ ANYWHERE = (("127.0.0.1", 0),)
 
 
 class RunningCloud:
-    """A cloud in a thread of its own, so that the vendors' blocking clients can call it."""
+    """A cloud in a thread of its own, so that the vendors' blocking clients can call it.
+
+    Clients are typed Any: theirs are full of optionals, and a None fails the test anyway.
+    """
 
     def __init__(self, setup: Setup, driver: FakeDriver, tailnet: FakeTailnet) -> None:
         self.setup, self.driver, self.tailnet = setup, driver, tailnet
@@ -56,14 +59,14 @@ class RunningCloud:
     def ca(self) -> str:
         return str(self.setup.ca_dir / "ca.pem")
 
-    def hetzner(self, token: str | None = None) -> hcloud.Client:
+    def hetzner(self, token: str | None = None) -> Any:
         return hcloud.Client(
             token=token or self.tokens.hcloud,
             api_endpoint=self.url("hetzner", "/v1"),
             poll_interval=0.02,
         )
 
-    def cloudflare(self, token: str | None = None) -> cloudflare.Cloudflare:
+    def cloudflare(self, token: str | None = None) -> Any:
         return cloudflare.Cloudflare(
             api_token=token or self.tokens.cloudflare,
             base_url=self.url("cloudflare", "/client/v4"),
@@ -77,14 +80,15 @@ class RunningCloud:
             "retries": {"max_attempts": 0},
             **config,
         }
-        return boto3.client(
+        client: Any = boto3.client  # boto3 builds its clients, and their types, as it goes
+        return client(
             "s3",
             endpoint_url=self.url("s3"),
             region_name="eu-central-003",
             aws_access_key_id=key_id or self.tokens.b2_key_id,
             aws_secret_access_key=key or self.tokens.b2_key,
             verify=self.ca,
-            config=Config(**options),
+            config=cast(Any, Config)(**options),
         )
 
     def node_s3(self) -> Any:

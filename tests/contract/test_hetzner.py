@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -13,9 +14,8 @@ from hcloud.actions.domain import ActionFailedException
 from hcloud.firewalls import FirewallResource, FirewallRule
 from hcloud.images import Image
 from hcloud.locations import Location
-from hcloud.primary_ips import PrimaryIP
 from hcloud.server_types import ServerType
-from hcloud.servers import BoundServer, ServerCreatePublicNetwork
+from hcloud.servers import ServerCreatePublicNetwork
 
 from sandbox.cloud.cloud import Setup
 from sandbox.machines import driver as machines
@@ -28,13 +28,13 @@ def public_key() -> str:
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
-def create(cloud: RunningCloud, name: str = "vps-01", **options: object) -> BoundServer:
+def create(cloud: RunningCloud, name: str = "vps-01", **options: Any) -> Any:
     answer = cloud.hetzner().servers.create(
         name=name,
         server_type=ServerType(name=str(options.pop("server_type", "cx23"))),
         image=Image(name=str(options.pop("image", "debian-12"))),
         location=Location(name=str(options.pop("location", "nbg1"))),
-        **options,  # type: ignore[arg-type]
+        **options,
     )
     answer.action.wait_until_finished()
     for action in answer.next_actions:
@@ -226,7 +226,7 @@ def test_a_primary_ip_outlives_its_server(cloud: RunningCloud) -> None:
     assert create(cloud, "vps-01", public_net=net).public_net.ipv4.ip == ipv4.ip
 
 
-def _ip(cloud: RunningCloud, name: str, location: str = "nbg1") -> PrimaryIP:
+def _ip(cloud: RunningCloud, name: str, location: str = "nbg1") -> Any:
     return (
         cloud.hetzner()
         .primary_ips.create(
@@ -397,7 +397,7 @@ def test_datacenters_are_gone_as_at_the_vendor(cloud: RunningCloud) -> None:
 
 @pytest.mark.parametrize("options", [{"server_type": "cpx21"}, {"location": "ash"}])
 def test_a_type_that_is_not_sold_in_a_location_is_refused(
-    cloud: RunningCloud, options: dict[str, object]
+    cloud: RunningCloud, options: dict[str, Any]
 ) -> None:
     with pytest.raises(APIException, match="unsupported location for server type") as error:
         create(cloud, **options)
