@@ -51,6 +51,8 @@ IMAGES_NEED_BYTES = 4 * 1024**3
 """Images of the stack, unpacked, with room for what services write at once."""
 ADDRESS_TIMEOUT = 120.0
 HEALTHY_TIMEOUT = 420.0
+KEY_REFUSED = ("expired", "invalid key", "not valid", "authkey", "already used", "been used")
+"""What Tailscale and headscale say of a key that no longer opens the door."""
 AGAIN = "then run `sudo overlord-launch run`"
 
 
@@ -146,7 +148,7 @@ def updates(context: Context) -> Notes:
 def guard(context: Context) -> Notes:
     """The metadata address is not for containers. Before dockerd starts with our settings."""
     _converge(context, unit_area(GUARD_UNIT, AGENT_UNIT, STACK_UNIT))
-    check(context.runner, Systemd().enable_now(GUARD_UNIT), f"see `iptables -S`, {AGAIN}")
+    host_actions.ensure_running(GUARD_UNIT, context.runner, f"see `iptables -S`, {AGAIN}")
     return []
 
 
@@ -161,7 +163,8 @@ def tailnet(context: Context) -> Notes:
     """Join the tailnet once, then forget the key."""
     runner, paths = context.runner, context.paths
     with _unit_log(context, "tailscaled.service"):
-        check(runner, Systemd().enable_now("tailscaled.service"), "see `journalctl -u tailscaled`")
+        remedy = "see `journalctl -u tailscaled`"
+        host_actions.ensure_running("tailscaled.service", runner, remedy)
     state = _settled_tailnet(context)
     if state not in ("Running", "Starting"):
         _join(context)
@@ -197,7 +200,7 @@ def _join(context: Context) -> None:
     if result.code == 0:
         return
     said = (result.errors + result.output).lower()
-    if any(word in said for word in ("expired", "invalid key", "not valid", "authkey", "used")):
+    if any(words in said for words in KEY_REFUSED):
         raise CommandFailedError(command, result, f"{rebuild} and run `pulumi up`")
     raise CommandFailedError(
         command, result, f"is the control server reachable? see `journalctl -u tailscaled`, {AGAIN}"
@@ -208,7 +211,7 @@ def agent(context: Context) -> Notes:
     """The node agent."""
     with _unit_log(context, AGENT_UNIT):
         remedy = f"see `journalctl -u {AGENT_UNIT}`"
-        check(context.runner, Systemd().enable_now(AGENT_UNIT), remedy)
+        host_actions.ensure_running(AGENT_UNIT, context.runner, remedy)
     return []
 
 
@@ -245,7 +248,7 @@ def stack(context: Context) -> Notes:
         stack_actions.start(compose, context.runner, context.paths.docker_socket)
     with _unit_log(context, STACK_UNIT):
         remedy = f"see `journalctl -u {STACK_UNIT}`"
-        check(context.runner, Systemd().enable_now(STACK_UNIT), remedy)
+        host_actions.ensure_running(STACK_UNIT, context.runner, remedy)
     return []
 
 

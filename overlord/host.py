@@ -50,8 +50,8 @@ class Area:
     before_use: tuple[Command, ...] = ()
     """Checks of the new files; if one fails, the old files come back."""
     after_change: tuple[Command, ...] = ()
-    always: tuple[Command, ...] = ()
-    """Commands that change nothing the second time."""
+    running: tuple[str, ...] = ()
+    """Units that run now and from each boot on."""
     remedy: str = "read the step's log, then run `sudo overlord-launch run`"
 
 
@@ -102,7 +102,7 @@ def time_area(node: Node) -> Area:
             ),
         ),
         after_change=(Systemd().restart("chrony.service"),),
-        always=(Systemd().enable_now("chrony.service"),),
+        running=("chrony.service",),
     )
 
 
@@ -113,7 +113,7 @@ def fail2ban_area(node: Node) -> Area:
         "fail2ban",
         (HostFile("etc/fail2ban/jail.d/overlord.local", content),),
         after_change=(Systemd().restart("fail2ban.service"),),
-        always=(Systemd().enable_now("fail2ban.service"),),
+        running=("fail2ban.service",),
     )
 
 
@@ -140,7 +140,7 @@ def docker_area(existing: dict[str, Any]) -> Area:
         "docker",
         (HostFile(DOCKER_FILE, content),),
         after_change=(Systemd().restart("docker.service"),),
-        always=(Systemd().enable_now("docker.service"),),
+        running=("docker.service",),
         remedy="see `journalctl -u docker`, then run `sudo overlord-launch run`",
     )
 
@@ -206,12 +206,17 @@ def parse_added_rules(output: str) -> tuple[FirewallRule, ...]:
 
 
 def firewall_commands(
-    wanted: tuple[FirewallRule, ...], added: tuple[FirewallRule, ...]
+    wanted: tuple[FirewallRule, ...], added: tuple[FirewallRule, ...], up: bool
 ) -> tuple[Command, ...]:
-    """From the rules that are to those that should be. New ways in open before old ones close."""
+    """From the rules that are to those that should be; nothing when they are and ufw is up.
+
+    New ways in open before old ones close.
+    """
     ufw = Ufw()
     have = {rule.arguments for rule in added}
     want = {rule.arguments for rule in wanted}
+    if up and have == want:
+        return ()
     return (
         ufw.default("deny", "incoming"),
         ufw.default("allow", "outgoing"),
@@ -222,6 +227,4 @@ def firewall_commands(
         ),
         *(ufw.delete(rule.arguments) for rule in added if rule.arguments not in want),
         ufw.enable(),
-        # ufw's own switch is not enough where the unit is not enabled.
-        Systemd().enable_now("ufw.service"),
     )

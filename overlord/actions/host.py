@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from overlord.commands.apt import Apt
+from overlord.commands.systemd import Systemd
 from overlord.commands.ufw import Ufw
 from overlord.errors import OverlordError
+from overlord.facts.system import firewall_up
 from overlord.files import write, write_if_changed
 from overlord.host import Area, FirewallRule, firewall_commands, parse_added_rules, sysctl_settings
 from overlord.paths import Paths
@@ -33,8 +35,8 @@ def converge(area: Area, paths: Paths, runner: Runner) -> bool:
                 check(runner, command, area.remedy)
             for command in area.after_change:
                 check(runner, command, area.remedy)
-        for command in area.always:
-            check(runner, command, area.remedy)
+        for unit in area.running:
+            ensure_running(unit, runner, area.remedy)
     except OverlordError:
         # Also makes the next try see a change and run the commands again.
         _restore(before)
@@ -48,6 +50,13 @@ def _restore(before: dict[Path, bytes | None]) -> None:
             path.unlink(missing_ok=True)
         else:
             write(path, content)
+
+
+def ensure_running(unit: str, runner: Runner, remedy: str) -> None:
+    """A unit runs now and from each boot on. Raises CommandFailedError."""
+    systemd = Systemd()
+    if runner.run(systemd.is_active(unit)).code or runner.run(systemd.is_enabled(unit)).code:
+        check(runner, systemd.enable_now(unit), remedy)
 
 
 def set_sysctls(content: str, paths: Paths) -> list[str]:
@@ -65,8 +74,10 @@ def open_firewall(rules: tuple[FirewallRule, ...], runner: Runner) -> None:
     """Bring ufw to exactly these rules of ours. Raises CommandFailedError."""
     remedy = "see `ufw status verbose`; Hetzner's firewall still guards the node"
     added = parse_added_rules(check(runner, Ufw().show_added(), remedy).output)
-    for command in firewall_commands(rules, added):
+    for command in firewall_commands(rules, added, firewall_up(runner)):
         check(runner, command, remedy)
+    # ufw's own switch is not enough where the unit is not enabled.
+    ensure_running("ufw.service", runner, remedy)
 
 
 def install(

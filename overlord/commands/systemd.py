@@ -14,6 +14,14 @@ class Systemd:
         """Start now and at each boot."""
         return Command(("systemctl", "enable", "--now", unit), timeout=600)
 
+    def is_active(self, unit: str) -> Command:
+        """Ends with 0 when a unit runs."""
+        return Command(("systemctl", "is-active", "--quiet", unit), quiet=True)
+
+    def is_enabled(self, unit: str) -> Command:
+        """Ends with 0 when a unit starts at each boot."""
+        return Command(("systemctl", "is-enabled", "--quiet", unit), quiet=True)
+
     def restart(self, unit: str) -> Command:
         """Stop and start."""
         return Command(("systemctl", "restart", unit), timeout=300)

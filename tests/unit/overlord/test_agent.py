@@ -1,0 +1,262 @@
+"""What a node shows of itself."""
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from overlord.agent.http import Service
+from overlord.agent.notify import notify
+from overlord.agent.state import STALE_SECONDS, State
+from overlord.apply import settle_command
+from overlord.ctl import overview_rows, status_document
+from overlord.decide import History, decide
+from overlord.facts import postgres, system, tailnet
+from overlord.facts.observe import Facts
+from overlord.facts.services import Container
+from overlord.facts.system import Disk
+from overlord.facts.tailnet import Tailnet
+from overlord.journal import BootState, Step
+from overlord.problems import find_problems
+from overlord.releases import Event
+from overlord.runner import Command, SystemRunner
+from tests.unit.overlord.fakes import healthy_facts
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def service(clock: Clock) -> Iterator[Service]:
+    one = Service(State(clock), ("127.0.0.1", 0))
+    threading.Thread(target=one.serve_forever, daemon=True).start()
+    yield one
+    one.shutdown()
+    one.server_close()
+
+
+def ask(service: Service, path: str, method: str = "GET") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(*service.server_address[:2], timeout=5)  # type: ignore[arg-type]
+    connection.request(method, path)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def show(service: Service, facts: Facts) -> None:
+    service.state.publish(facts, decide(facts, History()))
+
+
+def test_a_healthy_primary_is_healthy_and_leader(service: Service) -> None:
+    show(service, healthy_facts())
+    assert ask(service, "/health")[0] == 200
+    assert ask(service, "/leader")[0] == 200
+    assert ask(service, "/health", "HEAD") == (200, b"")
+
+
+def test_a_healthy_standby_is_healthy_and_not_leader(service: Service) -> None:
+    show(service, replace(healthy_facts(), role="standby"))
+    assert ask(service, "/health")[0] == 200
+    code, body = ask(service, "/leader")
+    assert code == 503
+    assert json.loads(body)["reason"] == "this node is standby"
+
+
+def test_before_the_first_round_nothing_is_claimed(service: Service) -> None:
+    for path in ("/health", "/leader", "/status"):
+        assert ask(service, path)[0] == 503
+
+
+def test_leadership_ends_when_facts_grow_stale(service: Service, clock: Clock) -> None:
+    show(service, healthy_facts())
+    clock.now = STALE_SECONDS + 1
+    assert ask(service, "/leader")[0] == 503
+    assert ask(service, "/health")[0] == 503
+    assert b"overlord_agent_fresh 0.0" in ask(service, "/metrics")[1]
+
+
+def test_health_names_problems_by_code_only(service: Service) -> None:
+    facts = replace(healthy_facts(), containers=())
+    show(service, facts)
+    code, body = ask(service, "/health")
+    assert code == 503
+    assert json.loads(body)["problems"] == ["service-api", "service-migrate"]
+
+
+def test_status_is_everything_as_json(service: Service) -> None:
+    show(service, healthy_facts())
+    code, body = ask(service, "/status")
+    assert code == 200
+    document = json.loads(body)
+    assert document["leader"] is True
+    assert document["tailnet"]["address"] == "100.64.0.1"
+
+
+def test_metrics_tell_of_node_services_and_certificate(service: Service) -> None:
+    show(service, replace(healthy_facts(), containers=(Container("api", "running", "healthy"),)))
+    text = ask(service, "/metrics")[1].decode()
+    assert 'overlord_node_info{node="vps-01",release="aaaaaaaaaaaa",role="primary"} 1.0' in text
+    assert 'overlord_service_healthy{service="api"} 1.0' in text
+    assert 'overlord_service_healthy{service="migrate"} 0.0' in text
+    assert "overlord_leader 1.0" in text
+    assert "overlord_certificate_expiry_seconds 5.184e+06" in text
+
+
+def test_an_unknown_path_is_not_found(service: Service) -> None:
+    assert ask(service, "/secrets")[0] == 404
+
+
+def test_the_agent_listens_on_loopback_only() -> None:
+    from overlord.agent.http import ADDRESS
+
+    assert ADDRESS == ("127.0.0.1", 9600)
+
+
+def codes(facts: Facts) -> dict[str, str]:
+    return {problem.code: problem.severity for problem in find_problems(facts)}
+
+
+def test_nothing_is_wrong_with_a_node_without_a_care() -> None:
+    assert find_problems(healthy_facts()) == ()
+
+
+FAILED = BootState("vps-01", "failed", (Step("docker", "failed", 1.0, error="x", remedy="y"),))
+
+
+@pytest.mark.parametrize(
+    ("facts", "code", "severity"),
+    [
+        (replace(healthy_facts(), docker=False), "docker", "critical"),
+        (replace(healthy_facts(), boot=FAILED), "first-boot", "critical"),
+        (replace(healthy_facts(), boot=BootState("x", "running")), "first-boot", "critical"),
+        (replace(healthy_facts(), disk=Disk("/", 100, 19)), "disk", "warning"),
+        (replace(healthy_facts(), disk=Disk("/", 100, 4)), "disk", "critical"),
+        (replace(healthy_facts(), certificate_days=None), "certificate", "critical"),
+        (replace(healthy_facts(), certificate_days=-1.0), "certificate", "critical"),
+        (replace(healthy_facts(), certificate_days=13.0), "certificate", "warning"),
+        (replace(healthy_facts(), tailnet=Tailnet("Stopped")), "tailnet", "warning"),
+        (replace(healthy_facts(), clock_synchronised=False), "clock", "warning"),
+        (replace(healthy_facts(), metadata_guarded=False), "metadata", "warning"),
+        (replace(healthy_facts(), firewall=False), "firewall", "warning"),
+        (replace(healthy_facts(), reboot_required=True), "reboot", "warning"),
+        (replace(healthy_facts(), cut_short="b" * 12), "apply", "warning"),
+        (
+            replace(healthy_facts(), last_change=Event(1.0, "apply", "b" * 12, "failed", "why")),
+            "apply",
+            "warning",
+        ),
+    ],
+)
+def test_each_problem_is_named_with_a_remedy(facts: Facts, code: str, severity: str) -> None:
+    assert codes(facts)[code] == severity
+    assert all(problem.remedy for problem in find_problems(facts))
+
+
+def test_critical_problems_come_first() -> None:
+    facts = replace(healthy_facts(), docker=False, reboot_required=True)
+    assert find_problems(facts)[0].severity == "critical"
+
+
+def test_the_page_of_truth_has_a_line_for_each_thing_an_operator_asks() -> None:
+    names = {name for name, _ in overview_rows(healthy_facts())}
+    assert names == {
+        "release",
+        "last change",
+        "first boot",
+        "disk",
+        "memory",
+        "clock",
+        "certificate",
+        "tailnet",
+        "postgres",
+    }
+
+
+def test_status_for_programs_is_json() -> None:
+    facts = healthy_facts()
+    document = json.loads(json.dumps(status_document(facts, find_problems(facts))))
+    assert (document["healthy"], document["leader"]) == (True, True)
+
+
+def test_tailscales_answer_is_understood() -> None:
+    text = json.dumps(
+        {
+            "BackendState": "Running",
+            "TailscaleIPs": ["fd7a:115c:a1e0::1", "100.64.0.3"],
+            "Peer": {"a": {"Online": True}, "b": {"Online": False}},
+        }
+    )
+    assert tailnet.parse_tailnet(text) == Tailnet("Running", "100.64.0.3", 1, 2)
+
+
+def test_a_tailscaled_that_is_not_there_is_not_up() -> None:
+    class Nothing:
+        def run(self, command: Command) -> object:
+            from overlord.runner import Result
+
+            return Result(127, errors="not installed")
+
+    assert not tailnet.read_tailnet(Nothing()).up  # type: ignore[arg-type]
+
+
+def test_memory_is_read_in_bytes() -> None:
+    text = "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    250 kB\n"
+    assert system.parse_memory(text) == system.Memory(1_024_000, 256_000)
+
+
+def test_a_server_that_is_not_postgres_is_not_taken_for_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: server.accept()[0].sendall(b"HTTP"), daemon=True).start()
+        assert not postgres.answers(port=server.getsockname()[1])
+
+
+def test_a_postgres_is_known_by_its_answer_to_an_ssl_request() -> None:
+    def serve(server: socket.socket) -> None:
+        connection = server.accept()[0]
+        assert connection.recv(8) == bytes.fromhex("0000000804d2162f")
+        connection.sendall(b"N")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        assert postgres.answers(port=server.getsockname()[1])
+
+
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(path))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        notify("READY=1")
+        assert server.recv(100) == b"READY=1"
+
+
+def test_a_program_that_is_missing_or_hangs_is_a_result_and_no_crash() -> None:
+    runner = SystemRunner()
+    assert runner.run(Command(("no-such-program-here",))).code == 127
+    assert runner.run(Command(("sleep", "5"), timeout=0.1)).code == 124
+
+
+def test_stdin_of_a_command_is_in_no_log(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w+") as log:
+        SystemRunner(log).run(Command(("true",), stdin=b"password"))
+        log.seek(0)
+        assert "password" not in log.read()
+
+
+def test_a_release_settles_with_its_own_code(tmp_path: Path) -> None:
+    command = settle_command(tmp_path, ("api",))
+    assert dict(command.env)["PYTHONPATH"] == str(tmp_path)
+    assert command.args[-1] == "--recreate=api"
