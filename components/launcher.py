@@ -85,7 +85,8 @@ def _deploy_user(boot: BootSettings) -> dict[str, Any]:
         "gecos": "Overlord deployment",
         "shell": "/bin/bash",
         "lock_passwd": True,
-        "sudo": [f"ALL=(root) NOPASSWD: {LAUNCHER}, {CTL}"],
+        # Text and not a list, which cloud-init 22.4 of Debian 12 has no schema for.
+        "sudo": f"ALL=(root) NOPASSWD: {LAUNCHER}, {CTL}",
         # A key for two commands needs neither forwarding nor a terminal.
         "ssh_authorized_keys": [f"restrict {boot.deploy_public_key.strip()}"],
     }

@@ -123,9 +123,9 @@ def test_runcmd_is_one_command_so_that_its_failure_is_cloud_inits_failure() -> N
 
 def test_the_deploy_user_may_run_two_commands_as_root_and_nothing_else() -> None:
     deploy, admin = document(render_user_data(settings()))["users"]
-    assert deploy["sudo"] == [
+    assert deploy["sudo"] == (
         "ALL=(root) NOPASSWD: /usr/local/sbin/overlord-launch, /usr/local/bin/overlordctl"
-    ]
+    )
     assert deploy["ssh_authorized_keys"][0].startswith("restrict ssh-")
     assert "sudo" not in admin
     assert admin["groups"] == ["adm", "sudo"]
