@@ -49,6 +49,15 @@ _KEY_KINDS = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
 
+# Users and groups that exist on a fresh Ubuntu or Debian, and the deploy user. A new user also gets
+# a group of its name, so a taken group (such as operator) is as bad as a taken user.
+_TAKEN_NAMES = set(
+    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats "
+    "nobody _apt adm tty disk kmem dialout fax voice cdrom floppy tape sudo audio dip operator src "
+    "shadow utmp video sasl plugdev staff users nogroup messagebus syslog systemd-network "
+    "systemd-resolve systemd-timesync sshd docker ubuntu debian overlord-deploy".split()
+)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -104,8 +113,8 @@ def _plain_name(value: str) -> str:
 def _user_name(value: str) -> str:
     if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", value):
         raise _wrong(f"{value!r} is no Linux user name")
-    if value in {"root", "overlord-deploy"}:
-        raise _wrong(f"{value!r} is taken")
+    if value in _TAKEN_NAMES:
+        raise _wrong(f"{value!r} is taken on every server")
     return value
 
 
@@ -348,7 +357,7 @@ class Settings(_Model):
         "bits or more",
     )
     admin_user: Annotated[str, AfterValidator(_user_name)] = Field(
-        default="operator", description="a Linux user name other than root and overlord-deploy"
+        default="ops", description="a Linux user name that Ubuntu and Debian do not use themselves"
     )
     web_sources: Literal["cloudflare", "everywhere"] = Field(
         default="cloudflare",
