@@ -4,6 +4,7 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -359,9 +360,31 @@ func setFirewalls(c *call, found *hcloud.Server, wanted []int64) error {
 	return nil
 }
 
+// move is what a change of public_nets asks for one family of addresses.
+type move struct {
+	kind            hcloud.PrimaryIPType
+	current, wanted int64
+	enabled         bool
+	managed         bool // the program knows the current address, so it is not ours to delete
+}
+
+func (m move) needed() bool {
+	switch {
+	case m.wanted != 0:
+		return m.current != m.wanted
+	case m.enabled:
+		return m.current == 0 || m.managed
+	}
+	return m.current != 0
+}
+
 // setPublicNet moves primary IPs. The API lets them move only while the server is off; whatever
-// happens, the server is started again.
+// happens, the server is started again. Where nothing has to move, it is left running.
 func setPublicNet(c *call, found *hcloud.Server, state, in kit.Props) (err error) {
+	moves := slices.DeleteFunc(moves(found, state, in), func(m move) bool { return !m.needed() })
+	if len(moves) == 0 {
+		return nil
+	}
 	action, _, err := c.Client.Server.Poweroff(c, found)
 	if err != nil {
 		return err
@@ -381,50 +404,53 @@ func setPublicNet(c *call, found *hcloud.Server, state, in kit.Props) (err error
 			err = started
 		}
 	}()
-	managed := map[int64]bool{}
-	for _, net := range append(state.Objects("publicNets"), in.Objects("publicNets")...) {
-		managed[net.Int("ipv4")], managed[net.Int("ipv6")] = true, true
-	}
-	wanted := kit.Props{"ipv4Enabled": true, "ipv6Enabled": true}
-	if nets := in.Objects("publicNets"); len(nets) > 0 {
-		wanted = nets[0]
-	}
-	for _, family := range []struct {
-		kind    hcloud.PrimaryIPType
-		current int64
-	}{
-		{hcloud.PrimaryIPTypeIPv4, found.PublicNet.IPv4.ID},
-		{hcloud.PrimaryIPTypeIPv6, found.PublicNet.IPv6.ID},
-	} {
-		id, enabled := wanted.Int(string(family.kind)), wanted.Bool(string(family.kind)+"Enabled")
-		if err := setAddress(c, found, family.kind, family.current, id, enabled, managed[family.current]); err != nil {
+	for _, m := range moves {
+		if err := m.carryOut(c, found); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func setAddress(c *call, found *hcloud.Server, kind hcloud.PrimaryIPType, current, wanted int64, enabled, managed bool) error {
-	if current == wanted && current != 0 || (wanted == 0 && enabled && current != 0 && !managed) || (!enabled && current == 0) {
-		return nil
+func moves(found *hcloud.Server, state, in kit.Props) []move {
+	old := map[int64]bool{}
+	for _, net := range state.Objects("publicNets") {
+		old[net.Int("ipv4")], old[net.Int("ipv6")] = true, true
 	}
-	if current != 0 {
-		if err := unassign(c, current); err != nil {
+	wanted := kit.Props{"ipv4Enabled": true, "ipv6Enabled": true}
+	if nets := in.Objects("publicNets"); len(nets) > 0 {
+		wanted = nets[0]
+	}
+	of := func(kind hcloud.PrimaryIPType, current int64) move {
+		return move{
+			kind: kind, current: current, wanted: wanted.Int(string(kind)),
+			enabled: wanted.Bool(string(kind) + "Enabled"), managed: old[current],
+		}
+	}
+	return []move{
+		of(hcloud.PrimaryIPTypeIPv4, found.PublicNet.IPv4.ID),
+		of(hcloud.PrimaryIPTypeIPv6, found.PublicNet.IPv6.ID),
+	}
+}
+
+func (m move) carryOut(c *call, found *hcloud.Server) error {
+	if m.current != 0 {
+		if err := unassign(c, m.current); err != nil {
 			return err
 		}
-		if !managed { // one that the API made for this server: nobody else would clear it away
-			if _, err := c.Client.PrimaryIP.Delete(c, &hcloud.PrimaryIP{ID: current}); err != nil {
+		if !m.managed { // one that the API made for this server: nobody else would clear it away
+			if _, err := c.Client.PrimaryIP.Delete(c, &hcloud.PrimaryIP{ID: m.current}); err != nil {
 				return err
 			}
 		}
 	}
 	switch {
-	case wanted != 0:
-		return assign(c, wanted, found.ID)
-	case enabled:
+	case m.wanted != 0:
+		return assign(c, m.wanted, found.ID)
+	case m.enabled:
 		autoDelete := true
 		created, _, err := c.Client.PrimaryIP.Create(c, hcloud.PrimaryIPCreateOpts{
-			Name: fmt.Sprintf("primary_ip-%d-%s", found.ID, kind), Type: kind,
+			Name: fmt.Sprintf("primary_ip-%d-%s", found.ID, m.kind), Type: m.kind,
 			AssigneeID: &found.ID, AssigneeType: "server", AutoDelete: &autoDelete,
 		})
 		if err != nil {

@@ -256,6 +256,38 @@ func TestAServersLabelsAreChangedInPlace(t *testing.T) {
 	)
 }
 
+func TestAddressesMoveWhileTheServerIsOff(t *testing.T) {
+	api, p := start(t)
+	state := madeServer(t, api, p)
+	done := created(`{"action":` + action + `}`)
+	for _, route := range []string{"servers/42/actions/poweron", "primary_ips/11/actions/unassign", "primary_ips/21/actions/assign"} {
+		api.On("POST /v1/"+route, done)
+	}
+	if _, err := p.Update(serverToken, "42", state, with(serverInputs, kit.Props{
+		"publicNets": []any{map[string]any{"ipv4": 21.0, "ipv6": 12.0}},
+	})); err != nil {
+		t.Fatal(err)
+	}
+	api.WantRequests(t,
+		"GET /v1/servers/42",
+		"POST /v1/servers/42/actions/poweroff",
+		"POST /v1/primary_ips/11/actions/unassign",
+		`POST /v1/primary_ips/21/actions/assign {"assignee_id":42,"assignee_type":"server"}`,
+		"POST /v1/servers/42/actions/poweron",
+		"GET /v1/servers/42",
+	)
+}
+
+func TestAServerWhoseAddressesAreRightKeepsRunning(t *testing.T) {
+	api, p := start(t)
+	state := madeServer(t, api, p)
+	delete(state, "publicNets") // as after an import
+	if _, err := p.Update(serverToken, "42", state, serverInputs); err != nil {
+		t.Fatal(err)
+	}
+	api.WantRequests(t, "GET /v1/servers/42", "GET /v1/servers/42")
+}
+
 func TestAServerIsShutDownBeforeItIsDeleted(t *testing.T) {
 	api, p := start(t)
 	state := madeServer(t, api, p)
