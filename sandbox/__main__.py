@@ -52,7 +52,7 @@ def install(world: World) -> None:
     """Fetch or build the tools and images. Takes minutes the first time."""
     console = Console(highlight=False)
     check_machine(world, 0)
-    with Progress(console) as progress:
+    with Progress(console) as progress, lifecycle.alone(world, progress):
         done = install_all(world, progress)
     console.print("Tools and images are installed." if done else "Tools and images are in place.")
 
@@ -62,7 +62,7 @@ def install(world: World) -> None:
 def up(world: World) -> None:
     """Start the world, without servers: those come with `pulumi up`."""
     console = Console(highlight=False)
-    with Progress(console) as progress:
+    with Progress(console) as progress, lifecycle.alone(world, progress):
         lifecycle.up(world, progress)
     console.print("The sandbox is up.")
 
@@ -84,7 +84,7 @@ def env(world: World) -> None:
 def status(world: World) -> None:
     """Show what runs. Exit code 1 if something that should does not."""
     console = Console(highlight=False)
-    if lifecycle.is_down(world):
+    if not world.tokens.exists():
         raise SandboxError("the sandbox is not up", "run `make up`")
     if not show_status(world, console):
         sys.exit(FAILED)
@@ -121,11 +121,8 @@ def logs(world: World, lines: int) -> None:
 def destroy(world: World) -> None:
     """Take everything away but the cache, whatever state it is in."""
     console = Console(highlight=False)
-    if lifecycle.is_down(world):
-        console.print("There is no sandbox.")
-        return
     check_machine(world, 0)
-    with Progress(console) as progress:
+    with Progress(console) as progress, lifecycle.alone(world, progress):
         lifecycle.destroy(world, progress)
     console.print(f"The sandbox is gone. What makes the next one quick stays in {world.cache}.")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import ssl
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -78,9 +80,17 @@ def write_ca_bundle(world: World) -> None:
     world.ca_bundle.write_text(f"{trusted.read_text()}\n{own}")
 
 
-def is_down(world: World) -> bool:
-    """Tell whether there is nothing to take away."""
-    return not world.state.exists() and not any(Processes(world).strays())
+@contextmanager
+def alone(world: World, progress: Progress) -> Iterator[None]:
+    """Let one command at a time change the world; a second one waits and says so."""
+    world.cache.mkdir(parents=True, exist_ok=True)
+    with (world.cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with progress.step("Waiting for another command of the sandbox to end"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def destroy(world: World, progress: Progress) -> None:
@@ -109,9 +119,9 @@ def destroy(world: World, progress: Progress) -> None:
         daemon.stop()
         processes.stop_strays()
     with progress.step("Removing network, mounts and state"):
+        remove_cgroups(world)
         network.down()
         unmount_leftovers(world)
-        remove_cgroups()
         if failures:
             # The daemon's data cannot be trusted. Images are made again by the next install.
             shutil.rmtree(world.docker_data, ignore_errors=True)

@@ -6,7 +6,10 @@ setting of another daemon is touched, and ``destroy`` may remove everything it f
 
 from __future__ import annotations
 
+import hashlib
 import os
+import signal
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +19,14 @@ from sandbox.machines.processes import Processes
 from sandbox.world import World
 
 PROCESS = "dockerd"
-CGROUP_PARENT = "overlord-sandbox"
 START_SECONDS = 60
 STOP_SECONDS = 30
 LONGEST_SOCKET_PATH = 107
+
+
+def cgroup_parent(world: World) -> str:
+    """Name the control group of all servers of this world."""
+    return f"overlord-{hashlib.sha256(os.fsencode(world.cache)).hexdigest()[:8]}"
 
 
 def daemon_command(world: World) -> list[str]:
@@ -39,7 +46,7 @@ def daemon_command(world: World) -> list[str]:
         "--ip-forward=false",
         "--ip-masq=false",
         "--exec-opt=native.cgroupdriver=cgroupfs",
-        f"--cgroup-parent=/{CGROUP_PARENT}",
+        f"--cgroup-parent=/{cgroup_parent(world)}",
         "--shutdown-timeout=5",
     ]
 
@@ -140,9 +147,23 @@ def unmount_leftovers(world: World) -> None:
         succeeds(["umount", "--lazy", point])
 
 
-def remove_cgroups() -> None:
-    """Remove the empty control groups that the daemon made, in each hierarchy."""
-    for parent in Path("/sys/fs/cgroup").glob(f"**/{CGROUP_PARENT}"):
+def remove_cgroups(world: World, seconds: float = 10) -> None:
+    """End whatever a killed daemon left running, then remove the control groups themselves."""
+    deadline = time.monotonic() + seconds
+    for parent in Path("/sys/fs/cgroup").glob(f"**/{cgroup_parent(world)}"):
+        while (left := _processes_in(parent)) and time.monotonic() < deadline:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
         for folder, _, _ in os.walk(parent, topdown=False):
             with suppress(OSError):
                 Path(folder).rmdir()
+
+
+def _processes_in(group: Path) -> list[int]:
+    found: list[int] = []
+    for file in group.rglob("cgroup.procs"):
+        with suppress(OSError):
+            found += [int(pid) for pid in file.read_text().split()]
+    return found
