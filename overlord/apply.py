@@ -74,6 +74,8 @@ class Deployment:
     fetch: Fetch
     say: Callable[[str], object] = print
     lock_timeout: float = LOCK_TIMEOUT
+    stack_healthy: Callable[[], bool] = lambda: False
+    """Whether every service is as it should be right now."""
 
     def apply(self, sha256: str, secrets: dict[str, str], dry_run: bool = False) -> Plan:
         """Put a bundle in force. Raises OverlordError; then the old release is in force again."""
@@ -93,6 +95,9 @@ class Deployment:
             if dry_run:
                 if not had:
                     self.releases.remove(release)
+                return plan
+            if self._nothing_to_do(plan):
+                self.say("nothing to do: in force and healthy")
                 return plan
             self._put_in_force(plan, secrets, "apply")
             return plan
@@ -114,6 +119,19 @@ class Deployment:
     @property
     def _booted(self) -> bool:
         return read_boot_state(self.paths).state == "done"
+
+    def _nothing_to_do(self, plan: Plan) -> bool:
+        """As right after the first boot, which has just settled this very release."""
+        history = self.releases.history()
+        return (
+            plan.release == plan.current
+            and not plan.changed_secrets
+            and self._booted
+            and bool(history)
+            and (history[-1].release, history[-1].result) == (plan.release, "ok")
+            and not self._marker.exists()
+            and self.stack_healthy()
+        )
 
     def _obtain(self, sha256: str, secrets: dict[str, str]) -> str:
         if self.releases.has(sha256):

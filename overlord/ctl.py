@@ -19,7 +19,12 @@ from overlord.apply import Deployment, Plan
 from overlord.decide import AllowWrites, History, decide
 from overlord.errors import OverlordError
 from overlord.facts.observe import Facts, observe, observe_slow
-from overlord.facts.services import Container
+from overlord.facts.services import (
+    Container,
+    DockerUnavailableError,
+    read_containers,
+    trouble,
+)
 from overlord.firstboot import Context
 from overlord.layout import expected_of, stack_of
 from overlord.node import Node, read_boot_settings, read_node
@@ -285,7 +290,16 @@ def _deployment() -> Deployment:
         releases=Releases(PATHS),
         fetch=_fetch,
         say=_say,
+        stack_healthy=_stack_healthy,
     )
+
+
+def _stack_healthy() -> bool:
+    try:
+        expected = expected_of(PATHS, read_boot_settings(PATHS).node)
+        return not trouble(expected, read_containers(PATHS.docker_socket))
+    except (OverlordError, DockerUnavailableError):
+        return False
 
 
 def _fetch(node: Node, secrets: dict[str, str], sha256: str) -> bytes:

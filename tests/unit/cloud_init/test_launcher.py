@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -335,6 +335,23 @@ def test_wait_ends_with_2_when_time_is_up(
     monkeypatch.setattr(machine.launch.time, "sleep", lambda _: None)
     assert machine.launch.wait(0.0) == 2
     assert "busy with step docker" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("cloud_init", "code"), [("status: error", 1), ("status: running", 2)])
+def test_wait_does_not_wait_for_a_boot_that_never_begins(
+    machine: Machine,
+    cloud_init: str,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rounds = iter(range(200))
+    monkeypatch.setattr(machine.launch.time, "sleep", lambda _: None)
+    monkeypatch.setattr(machine.launch.time, "monotonic", lambda: float(next(rounds)))
+    answer = SimpleNamespace(stdout=cloud_init)
+    monkeypatch.setattr(machine.launch.subprocess, "run", lambda *_, **__: answer)
+    assert machine.launch.wait(150) == code
+    assert ("cloud-init status --long" in capsys.readouterr().out) == (code == 1)
 
 
 def test_the_launcher_reads_the_journal_that_the_bundle_writes(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -188,6 +188,15 @@ def test_secrets_are_in_no_command_and_no_line_for_people(world: World) -> None:
 def test_applying_the_release_in_force_settles_it_again(world: World) -> None:
     (sha256,) = world.bucket
     world.deployment.apply(sha256, {})
+    assert world.settled == [world.first]
+
+
+def test_a_release_that_is_in_force_and_healthy_is_left_alone(world: World) -> None:
+    (sha256,) = world.bucket
+    deployment = replace(world.deployment, stack_healthy=lambda: True)
+    deployment.apply(sha256, {"api_enrol_token": "old-api_enrol_token"})
+    assert world.settled == []
+    deployment.apply(sha256, {"api_enrol_token": "new"})
     assert world.settled == [world.first]
 
 
