@@ -87,11 +87,10 @@ def limits(cores: int, memory_gb: float, cpu_count: int, memory_bytes: int) -> l
     """Build the limits of a server, capped to what this machine can give."""
     memory = min(int(memory_gb * 2**30), int(memory_bytes * SHARE_OF_MEMORY))
     swap = memory  # equal to the memory means none
-    return [
-        f"--cpus={min(cores, cpu_count)}",
-        f"--memory={memory}",
-        f"--memory-swap={swap}",
-    ]
+    bounds = [f"--memory={memory}", f"--memory-swap={swap}"]
+    # A server of more cores than there are here may use them all. A quota of all would bound
+    # nothing, and make the kernel refuse the larger quotas of the server's own containers.
+    return [f"--cpus={cores}", *bounds] if cores < cpu_count else bounds
 
 
 def create_command(
