@@ -147,6 +147,7 @@ class Cloud:
                 if task.done():
                     task.result()
             await asyncio.sleep(0.01)
+        self.project.resume()
         log.info("the cloud of %s is up: %s", setup.zone, self.ports)
 
     async def stop(self) -> None:
@@ -170,6 +171,7 @@ class Cloud:
             self._apps[name],
             lifespan="off",
             access_log=False,
+            server_header=False,
             log_config=None,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -58,6 +59,10 @@ class RunningCloud:
     @property
     def ca(self) -> str:
         return str(self.setup.ca_dir / "ca.pem")
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.ca)
 
     def hetzner(self, token: str | None = None) -> Any:
         return hcloud.Client(

@@ -528,6 +528,34 @@ def test_servers_survive_a_restart_of_the_cloud(
         again.stop()
 
 
+def test_a_killed_cloud_settles_what_was_half_done(
+    setup: Setup, driver: FakeDriver, tailnet: FakeTailnet
+) -> None:
+    first = RunningCloud(setup, driver, tailnet)
+    firewall = first.hetzner().firewalls.create(name="web", rules=[]).firewall
+    server = create(first, firewalls=[firewall])
+    stored = json.loads((setup.state_dir / "cloud.json").read_text())
+    first.stop()
+    # As if the process had been killed between starting the machine and closing its firewall.
+    action = next(
+        a for a in stored["hetzner"]["actions"].values() if a["command"] == "create_server"
+    )
+    action.update(status="running", progress=0, finished=None)
+    stored["hetzner"]["servers"][str(server.id)].update(status="initializing", locked=True)
+    (setup.state_dir / "cloud.json").write_text(json.dumps(stored))
+    driver.firewalls.clear()
+
+    again = RunningCloud(setup, driver, tailnet)
+    try:
+        settled = again.hetzner().actions.get_by_id(action["id"])
+        assert (settled.status, settled.error["code"]) == ("error", "action_failed")
+        found = again.hetzner().servers.get_by_id(server.id)
+        assert (found.status, found.locked) == ("running", False)
+    finally:
+        again.stop()  # waits for what is still going on
+    assert driver.firewalls[server.id] == ()
+
+
 def test_status_shows_what_exists_and_no_secrets(cloud: RunningCloud) -> None:
     create(cloud, user_data="#cloud-config very secret")
     answer = httpx.get(cloud.url("control", "/status"))

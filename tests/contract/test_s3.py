@@ -238,7 +238,7 @@ def test_signatures_are_checked(cloud: RunningCloud, bucket: str) -> None:
     assert refused(wrong.list_buckets) == (403, "SignatureDoesNotMatch")
     unknown = cloud.s3(key_id="unknown")
     assert refused(unknown.list_buckets) == (403, "InvalidAccessKeyId")
-    unsigned = httpx.get(cloud.url("s3", f"/{bucket}/a"), verify=cloud.ca)
+    unsigned = httpx.get(cloud.url("s3", f"/{bucket}/a"), verify=cloud.trust)
     assert (unsigned.status_code, "AccessDenied" in unsigned.text) == (403, True)
 
 
@@ -248,23 +248,23 @@ def test_presigned_urls_work_until_they_expire_and_for_their_object_only(
     client.put_object(Bucket=bucket, Key="a b", Body=b"bundle")
     params = {"Bucket": bucket, "Key": "a b"}
     url = client.generate_presigned_url("get_object", Params=params, ExpiresIn=60)
-    assert httpx.get(url, verify=cloud.ca).content == b"bundle"
-    assert httpx.get(url.replace("a%20b", "other"), verify=cloud.ca).status_code == 403
-    assert httpx.put(url, content=b"x", verify=cloud.ca).status_code == 403
+    assert httpx.get(url, verify=cloud.trust).content == b"bundle"
+    assert httpx.get(url.replace("a%20b", "other"), verify=cloud.trust).status_code == 403
+    assert httpx.put(url, content=b"x", verify=cloud.trust).status_code == 403
 
     short = client.generate_presigned_url("get_object", Params=params, ExpiresIn=1)
     deadline = time.monotonic() + 10
-    while httpx.get(short, verify=cloud.ca).status_code == 200:
+    while httpx.get(short, verify=cloud.trust).status_code == 200:
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    expired = httpx.get(short, verify=cloud.ca)
+    expired = httpx.get(short, verify=cloud.trust)
     assert (expired.status_code, "Request has expired" in expired.text) == (403, True)
 
 
 def test_a_public_bucket_is_public_by_its_acl(cloud: RunningCloud, client: Any) -> None:
     client.create_bucket(Bucket="overlord-public", ACL="public-read")
     client.put_object(Bucket="overlord-public", Key="a", Body=b"x")
-    assert httpx.get(cloud.url("s3", "/overlord-public/a"), verify=cloud.ca).content == b"x"
+    assert httpx.get(cloud.url("s3", "/overlord-public/a"), verify=cloud.trust).content == b"x"
     assert refused(client.create_bucket, Bucket="overlord-open", ACL="public-read-write")[0] == 400
 
 

@@ -133,6 +133,19 @@ class Project:
             if server.status not in ("running", "off"):
                 server.status = "unknown"
 
+    def resume(self) -> None:
+        """Put firewalls in force again: a killed process may have started a server without."""
+        task = asyncio.create_task(self._resume())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _resume(self) -> None:
+        for server in list(self.state.servers.values()):
+            try:
+                await self.enforce([server.id])
+            except MachineError as error:
+                log.warning("firewall of server %s: %s", server.name, error)
+
     # Firewalls
 
     def rules_for(self, server_id: int) -> tuple[FirewallRule, ...] | None:
