@@ -175,6 +175,7 @@ class Deployment:
             self.releases.record(action, plan.release, "failed", reason)
             remedy = error.remedy if isinstance(error, OverlordError) else "see the reason"
             if not self._booted:
+                self._marker.unlink(missing_ok=True)  # the first boot tells of itself
                 raise ApplyError(f"release {plan.release}: {reason}", remedy) from error
             outcome = self._go_back(before, saved, plan.recreated)
             raise ApplyError(f"release {plan.release}: {reason}\n{outcome}", remedy) from error

@@ -312,12 +312,13 @@ def run_steps(
 ) -> bool:
     """Run the steps that are not done yet; False when one failed, which the journal then names."""
     journal = Journal(context.paths)
+    release = Releases(context.paths).current() or ""
     for name, function in steps:
-        if journal.state.is_done(name):
+        if journal.state.is_done(name, release):
             continue
         say(f"first boot: {name} …")
         try:
-            journal.begin(name)
+            journal.begin(name, release)
             with _StepLog(context, name) as logged:
                 notes = function(logged)
         except OverlordError as error:

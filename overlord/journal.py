@@ -7,7 +7,7 @@ remedy, notes]. Times are seconds since the epoch.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from overlord.files import read_json, write_json
@@ -29,11 +29,15 @@ class Step:
     error: str = ""
     remedy: str = ""
     notes: tuple[str, ...] = ()
+    release: str = ""
+    """Release whose code ran the step; empty for the launcher's own steps."""
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> "Step":
         """A step as read from the journal."""
-        return Step(**{**data, "notes": tuple(data.get("notes", ()))})
+        known = {field.name for field in fields(Step)}
+        given = {name: value for name, value in data.items() if name in known}
+        return Step(**{**given, "notes": tuple(data.get("notes", ()))})
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ class BootState:
         """The last try of a step."""
         return next((step for step in self.steps if step.name == name), None)
 
-    def is_done(self, name: str) -> bool:
-        """Whether a step need not run again."""
+    def is_done(self, name: str, release: str) -> bool:
+        """Whether a step need not run again. Another release wants its own way."""
         step = self.step(name)
-        return step is not None and step.state == "done"
+        return step is not None and step.state == "done" and step.release == release
 
     @property
     def failed(self) -> Step | None:
@@ -88,9 +92,9 @@ class Journal:
         self._now = now
         self.state = read_boot_state(paths)
 
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, release: str = "") -> None:
         """A step starts, maybe not for the first time."""
-        self._save(self.state.with_step(Step(name, "running", self._now())))
+        self._save(self.state.with_step(Step(name, "running", self._now(), release=release)))
 
     def done(self, name: str, notes: Sequence[str] = ()) -> None:
         """A step ended well."""

@@ -14,6 +14,7 @@ from overlord.facts.services import Container
 from overlord.firstboot import STEPS, Context, run_steps
 from overlord.journal import read_boot_state
 from overlord.node import parse_node, read_boot_settings
+from overlord.releases import Releases
 from overlord.runner import Command, Result
 from tests.unit.overlord.fakes import FakeRunner, bundle, write_boot
 
@@ -36,8 +37,6 @@ class Clock:
 def make_context(root: Path, runner: FakeRunner, state: str = "running") -> Context:
     paths = write_boot(root, state, tailscale_auth_key=KEY, bundle_url="https://x/?sig")
     paths.secrets.mkdir(parents=True, exist_ok=True)
-    from overlord.releases import Releases
-
     sha256, data = bundle("first")
     releases = Releases(paths)
     releases.switch(releases.unpack(data, sha256))
@@ -82,6 +81,18 @@ def test_a_failed_step_stops_the_boot_and_the_next_run_starts_with_it(tmp_path: 
     assert run_steps(context, steps(log), lambda _: None)
     assert log == ["one", "two", "two", "three"]
     assert read_boot_state(context.paths).failed is None
+
+
+def test_another_release_runs_every_step_of_a_failed_boot_its_own_way(tmp_path: Path) -> None:
+    context = make_context(tmp_path, FakeRunner())
+    log: list[str] = []
+    failing = steps(log, three=OverlordError("unhealthy", "mend it"))
+    assert not run_steps(context, failing, lambda _: None)
+    sha256, data = bundle("mended")
+    releases = Releases(context.paths)
+    releases.switch(releases.unpack(data, sha256))
+    assert run_steps(context, steps(log), lambda _: None)
+    assert log == ["one", "two", "three"] * 2
 
 
 def test_a_step_that_was_cut_by_a_reboot_runs_again(tmp_path: Path) -> None:
