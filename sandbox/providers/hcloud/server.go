@@ -94,7 +94,7 @@ var server = kit.Resource[*hcloud.Client]{
 		return kit.Result{ID: id, Live: serverProps(found, state)}, nil
 	},
 
-	Update: func(c *call, id string, state, in kit.Props, changed func(string) bool) (kit.Result, error) {
+	Update: func(c *call, id string, _, in kit.Props, changed func(string) bool) (kit.Result, error) {
 		number, err := parseID(id)
 		if err != nil {
 			return kit.Result{}, err
@@ -132,7 +132,7 @@ var server = kit.Resource[*hcloud.Client]{
 			}
 		}
 		if changed("publicNets") {
-			if err := setPublicNet(c, found, state, in); err != nil {
+			if err := setPublicNet(c, found, in); err != nil {
 				return kit.Result{}, err
 			}
 		}
@@ -365,7 +365,7 @@ type move struct {
 	kind            hcloud.PrimaryIPType
 	current, wanted int64
 	enabled         bool
-	managed         bool // the program knows the current address, so it is not ours to delete
+	managed         bool // the program named the current address, so it is not ours to delete
 }
 
 func (m move) needed() bool {
@@ -380,8 +380,8 @@ func (m move) needed() bool {
 
 // setPublicNet moves primary IPs. The API lets them move only while the server is off; whatever
 // happens, the server is started again. Where nothing has to move, it is left running.
-func setPublicNet(c *call, found *hcloud.Server, state, in kit.Props) (err error) {
-	moves := slices.DeleteFunc(moves(found, state, in), func(m move) bool { return !m.needed() })
+func setPublicNet(c *call, found *hcloud.Server, in kit.Props) (err error) {
+	moves := slices.DeleteFunc(moves(c, found, in), func(m move) bool { return !m.needed() })
 	if len(moves) == 0 {
 		return nil
 	}
@@ -412,9 +412,9 @@ func setPublicNet(c *call, found *hcloud.Server, state, in kit.Props) (err error
 	return nil
 }
 
-func moves(found *hcloud.Server, state, in kit.Props) []move {
+func moves(c *call, found *hcloud.Server, in kit.Props) []move {
 	old := map[int64]bool{}
-	for _, net := range state.Objects("publicNets") {
+	for _, net := range c.OldInputs.Objects("publicNets") {
 		old[net.Int("ipv4")], old[net.Int("ipv6")] = true, true
 	}
 	wanted := kit.Props{"ipv4Enabled": true, "ipv6Enabled": true}

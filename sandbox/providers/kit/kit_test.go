@@ -20,6 +20,7 @@ const token = "toy:index/thing:Thing"
 type toys struct {
 	objects map[string]kit.Props
 	failing error // what a creation runs into after the object is made
+	refused error // what an update runs into before it changes anything
 	started chan struct{}
 }
 
@@ -69,6 +70,9 @@ func toyProvider(vendor *toys) kit.Provider[*toys] {
 				return kit.Result{}, nil
 			},
 			Update: func(c *kit.Call[*toys], id string, _, in kit.Props, changed func(string) bool) (kit.Result, error) {
+				if c.Client.refused != nil {
+					return kit.Result{}, c.Client.refused
+				}
 				for name := range in {
 					if changed(name) {
 						c.Client.objects[id][name] = in[name]
@@ -234,6 +238,25 @@ func TestAnUpdateThatFailsHalfWayRecordsWhatExists(t *testing.T) {
 	detail, ok := kittest.InitFailed(err)
 	if !ok || kit.Props(kit.Decode(detail.GetProperties())).Int("size") != 2 {
 		t.Fatalf("the state does not tell what exists: %v", err)
+	}
+}
+
+func TestARefusedUpdateIsTriedAgain(t *testing.T) {
+	vendor, p := start(t)
+	id, state, err := p.Create(token, kit.Props{"size": 1.0, "name": "a", "password": "old"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(vendor.objects[id], "password") // the API never tells it
+	vendor.refused = errors.New("refused")
+	wanted := kit.Props{"size": 1.0, "name": "a", "password": "new"}
+	_, err = p.Update(token, id, state, wanted)
+	detail, ok := kittest.InitFailed(err)
+	if !ok {
+		t.Fatalf("error: %v", err)
+	}
+	if changes, _ := p.Diff(token, kit.Decode(detail.GetProperties()), wanted); len(changes) != 1 {
+		t.Errorf("the state claims a change that was refused; changes left: %v", changes)
 	}
 }
 

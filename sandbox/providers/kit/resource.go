@@ -8,7 +8,9 @@ type Call[C any] struct {
 	context.Context
 	Client C
 	URN    string
-	log    *logger
+	// OldInputs is what the program asked for before an update.
+	OldInputs Props
+	log       *logger
 }
 
 // Warn shows a warning with the resource, and again at the end of the run.

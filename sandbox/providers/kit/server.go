@@ -456,6 +456,7 @@ func (s *server[C]) Update(ctx context.Context, req *pulumirpc.UpdateRequest) (*
 	}
 	call, end := s.call(ctx, req.GetUrn(), req.GetTimeout())
 	defer end()
+	call.OldInputs = stripProps(Decode(req.GetOldInputs()))
 	result := Result{}
 	if r.Update != nil {
 		result, err = r.Update(call, req.GetId(), state, inputs, changed)

@@ -115,6 +115,7 @@ func (p *Plugin) Update(token, id string, state, news kit.Props) (kit.Props, err
 	p.t.Helper()
 	resp, err := p.RPC.Update(context.Background(), &pulumirpc.UpdateRequest{
 		Urn: URN(token), Id: id, Olds: p.encode(state), News: p.encode(p.Inputs(token, news)),
+		OldInputs: p.encode(state),
 	})
 	return kit.Decode(resp.GetProperties()), err
 }
