@@ -39,6 +39,7 @@ def origin(
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body go out apart; nginx does not wait either
 
         def do_GET(self) -> None:
             facts.sources.append(self.client_address[0])
