@@ -109,7 +109,7 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
         # Resources that fail leave futures behind that nobody awaits; asyncio would report each.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         program = main_file(request)
-        os.chdir(request.pwd or program.parent)
+        os.chdir(request.pwd or request.info.program_directory)
         sys.path.insert(0, str(program.parent))
         sys.argv = [str(program), *request.args[1:]]
         reset_options(
@@ -122,6 +122,9 @@ class LanguageHost(language_pb2_grpc.LanguageRuntimeServicer):
             preview=request.dryRun,
             organization=request.organization or "organization",
         )
+        if not program.exists():
+            pulumi.log.error(f"There is no program to run: {program} does not exist.")
+            return language_pb2.RunResponse(bail=True)
         set_all_config(dict(request.config), list(request.configSecretKeys))
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
