@@ -32,8 +32,8 @@ export function readPalette(element: Element): Palette {
   };
 }
 
-const NAMED_FROM = 34;
-const NARROW_FROM = 24;
+/** Width of a cell, in CSS pixels, from which its device's name is written into it. */
+export const NAMED_FROM = 24;
 
 /**
  * Paint everything anew; ten thousand cells take a few milliseconds.
@@ -104,7 +104,7 @@ export function draw(
     context.textBaseline = "alphabetic";
     for (const label of layout.labels) context.fillText(label.text, 0, label.y + 16);
   }
-  if (cellWidth >= NARROW_FROM) drawNames(context, layout, items, names, palette, width, height);
+  if (cellWidth >= NAMED_FROM) drawNames(context, layout, items, names, palette, width, height);
 }
 
 function drawNames(
@@ -116,7 +116,7 @@ function drawNames(
   width: number,
   height: number,
 ): void {
-  const size = layout.cellWidth >= 52 ? 12 : layout.cellWidth >= NAMED_FROM ? 11 : 9;
+  const size = layout.cellWidth >= 52 ? 12 : layout.cellWidth >= 34 ? 11 : 9;
   context.font = `${size}px ${palette.font}`;
   context.textAlign = "center";
   context.textBaseline = "middle";

@@ -51,11 +51,15 @@ export function layOut(
   };
   let cellWidth = LARGEST_WIDTH;
   while (cellWidth > SMALLEST && !fits(cellWidth)) cellWidth -= 1;
+  const columns = Math.max(1, Math.floor(width / cellWidth));
 
   const layout: Layout = {
-    cellWidth,
+    // What is left of the width goes to the cells of a full row.
+    cellWidth: sizes.some((size) => size >= columns)
+      ? Math.max(cellWidth, Math.floor(width / columns))
+      : cellWidth,
     cellHeight: heightOf(cellWidth),
-    columns: Math.max(1, Math.floor(width / cellWidth)),
+    columns,
     height: 0,
     rows: [],
     labels: [],

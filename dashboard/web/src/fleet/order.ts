@@ -32,10 +32,10 @@ export function sorted(items: readonly Item[], key: SortKey): readonly Item[] {
 }
 
 /** The keys of tags such as `site:berlin` that at least two devices have, by name. */
-export function tagKeys(items: readonly Item[]): string[] {
+export function tagKeys(devices: Iterable<readonly string[]>): string[] {
   const counts = new Map<string, number>();
-  for (const item of items) {
-    for (const tag of item.entry.device.tags) {
+  for (const tags of devices) {
+    for (const tag of tags) {
       const colon = tag.indexOf(":");
       if (colon > 0) counts.set(tag.slice(0, colon), (counts.get(tag.slice(0, colon)) ?? 0) + 1);
     }

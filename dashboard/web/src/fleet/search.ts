@@ -18,7 +18,7 @@ function score(entry: Entry, words: readonly string[]): number | null {
   return total;
 }
 
-/** The best matches, and how many there are in all. Ids in natural order among equals. */
+/** The best matches, and how many there are in all. Equal ones stay in the order of `entries`. */
 export function search(
   entries: Iterable<Entry>,
   query: string,
@@ -32,13 +32,8 @@ export function search(
     const points = score(entry, words);
     if (points === null) continue;
     total += 1;
-    (buckets[points] ??= []).push(entry);
+    const bucket = (buckets[points] ??= []);
+    if (bucket.length < limit) bucket.push(entry);
   }
-  const found: Entry[] = [];
-  for (const bucket of buckets) {
-    if (!bucket || found.length >= limit) continue;
-    bucket.sort((a, b) => a.text.id.localeCompare(b.text.id, "en", { numeric: true }));
-    found.push(...bucket.slice(0, limit - found.length));
-  }
-  return { found, total };
+  return { found: buckets.flat().slice(0, limit), total };
 }
