@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from types import FrameType
 
 import uvicorn
 
 from dashboard.api.app import create_app
+from dashboard.api.feed import Feed
 from dashboard.api.log import configure_logging
 from dashboard.api.settings import Settings, SettingsError
 
@@ -20,8 +22,9 @@ def main() -> int:
     except SettingsError as error:
         print(f"overlord-api: {error}", file=sys.stderr)
         return 2
-    uvicorn.run(
-        create_app(settings),
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.listen_host,
         port=settings.listen_port,
         # nginx, on the same host, says who the client is.
@@ -31,10 +34,23 @@ def main() -> int:
         access_log=False,
         log_config=None,
         timeout_keep_alive=75,  # longer than nginx keeps its side, so that nginx ends it
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=8,
         limit_concurrency=2000,
     )
+    _Server(config, app.state.context.feed).run()
     return 0
+
+
+class _Server(uvicorn.Server):
+    """Ends the live streams when told to stop; they would not end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, feed: Feed) -> None:
+        super().__init__(config)
+        self._feed = feed
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._feed.close()
+        super().handle_exit(sig, frame)
 
 
 if __name__ == "__main__":

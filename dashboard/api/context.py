@@ -9,11 +9,14 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from dashboard.api.admission import Admission
 from dashboard.api.auth import bearer_token, matches, refuse_token
 from dashboard.api.database import Database
+from dashboard.api.feed import Feed
 from dashboard.api.leadership import Leadership, LeadershipSource
 from dashboard.api.metrics import Metrics
 from dashboard.api.settings import Settings
+from dashboard.api.upstream import Upstream
 
 
 def utc_now() -> datetime:
@@ -29,6 +32,12 @@ class Context:
     database: Database
     leadership: LeadershipSource
     metrics: Metrics
+    feed: Feed
+    admission: Admission
+    agent: Upstream
+    peer_agent: Upstream
+    alertmanager: Upstream
+    loki: Upstream
     now: Callable[[], datetime] = utc_now
 
 
@@ -46,13 +55,15 @@ async def require_leader(context: AppContext) -> Leadership:
     return await context.leadership.require()
 
 
-async def require_operator(context: AppContext, token: Token) -> None:
-    """Lets the operator pass."""
+async def require_operator(context: AppContext, token: Token) -> str:
+    """Lets the operator pass, and says who it is."""
     if not matches(token, context.settings.operator_token):
         raise refuse_token("for reading or changing the fleet; use the operator token")
+    return "operator"
 
 
 Leader = Annotated[Leadership, Depends(require_leader)]
+Operator = Annotated[str, Depends(require_operator)]
 
 
 def client_address(request: Request) -> str | None:

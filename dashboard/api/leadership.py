@@ -83,7 +83,7 @@ class LeadershipSource:
 
     async def _ask(self) -> Leadership:
         try:
-            response = await self._client.get(f"{self._url}/leader", timeout=0.75)
+            response = await self._client.get(f"{self._url}/leader", timeout=2.0)
         except httpx.HTTPError as error:
             _log.warning("the node agent does not answer: %s", type(error).__name__)
             return Leadership(leader=False)

@@ -53,3 +53,20 @@ class Metrics:
             "1 when this node may take writes",
             registry=self.registry,
         )
+        self.streams = Gauge(
+            "overlord_api_streams",
+            "Live streams that are open",
+            registry=self.registry,
+        )
+        self.devices = Gauge(
+            "overlord_fleet_devices",
+            "Enrolled devices by status and whether they report",
+            ["status", "online"],
+            registry=self.registry,
+        )
+        self.device_seen = Gauge(
+            "overlord_device_seen_timestamp_seconds",
+            "When a device was last heard of, or enrolled",
+            ["device"],
+            registry=self.registry,
+        )

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its log line, its metrics, the limit of its body."""
+"""What surrounds every request: its id, its log line, its metrics, its body."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import uuid
+import zlib
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +18,9 @@ _log = logging.getLogger("overlord.api")
 
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9-]{8,64}$")
 # Asked every few seconds by machines; their success is not worth a line.
-_QUIET_ROUTES = {"/api/health", "/metrics"}
+_QUIET_ROUTES = {"/api/health", "/metrics", "/sd/devices"}
+# Open for as long as a page is; their length is no measure of anything.
+_LONG_ROUTES = {"/api/stream"}
 
 
 class RequestContext:
@@ -64,7 +67,8 @@ class RequestContext:
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         self._metrics.requests.labels(method, route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        if route not in _LONG_ROUTES:
+            self._metrics.request_seconds.labels(route).observe(seconds)
         if route in _QUIET_ROUTES and status < HTTPStatus.BAD_REQUEST:
             return
         client = scope.get("client")
@@ -84,48 +88,94 @@ class RequestContext:
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
-class BodyLimit:
-    """Refuses a body above the limit, by its announced length or as it arrives."""
+class RequestBody:
+    """Unpacks a compressed body and refuses one above the limits.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    The length counts as announced and as it arrives, packed and unpacked, so neither a lie about
+    the length nor a few kilobytes that unpack to gigabytes fill the memory.
+
+    Args:
+        max_bytes: largest body as it is sent.
+        max_unpacked_bytes: largest body once unpacked.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_unpacked_bytes: int) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_unpacked_bytes = max_unpacked_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        headers = dict(scope["headers"])
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        announced = headers.get(b"content-length", b"0")
+        refusal: ProblemError | None = None
         if not announced.isdigit() or int(announced) > self._max_bytes:
-            await self._too_large().response()(scope, receive, send)
+            refusal = self._too_large(self._max_bytes)
+        elif encoding not in {b"identity", b"gzip"}:
+            refusal = ProblemError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "Only gzip is understood as Content-Encoding.",
+                reason="encoding",
+            )
+        if refusal is not None:
+            await refusal.response()(scope, receive, send)
             return
-        received = 0
-        refused = False
 
-        async def limited_receive() -> Message:
-            nonlocal received
+        received = unpacked = 0
+        inflate = zlib.decompressobj(wbits=31) if encoding == b"gzip" else None
+
+        async def checked_receive() -> Message:
+            nonlocal received, unpacked, refusal
             message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > self._max_bytes:
-                    raise self._too_large()
-            return message
+            if message["type"] != "http.request":
+                return message
+            body = message.get("body", b"")
+            received += len(body)
+            if received > self._max_bytes:
+                refusal = self._too_large(self._max_bytes)
+                raise refusal
+            if inflate is None:
+                return message
+            try:
+                body = inflate.decompress(body, self._max_unpacked_bytes + 1 - unpacked)
+            except zlib.error:
+                refusal = _not_gzip()
+                raise refusal from None
+            unpacked += len(body)
+            if unpacked > self._max_unpacked_bytes:
+                refusal = self._too_large(self._max_unpacked_bytes)
+                raise refusal
+            if not message.get("more_body", False) and not inflate.eof:
+                refusal = _not_gzip()
+                raise refusal
+            return {**message, "body": body}
 
-        async def limited_send(message: Message) -> None:
-            nonlocal refused
-            if received <= self._max_bytes:
+        answered = False
+
+        async def checked_send(message: Message) -> None:
+            nonlocal answered
+            if refusal is None:
                 await send(message)
-            elif not refused:
+            elif not answered:
                 # In place of the answer that the application makes of a body cut short.
-                refused = True
-                await self._too_large().response()(scope, receive, send)
+                answered = True
+                await refusal.response()(scope, receive, send)
 
-        await self._app(scope, limited_receive, limited_send)
+        await self._app(scope, checked_receive, checked_send)
 
-    def _too_large(self) -> ProblemError:
+    def _too_large(self, limit: int) -> ProblemError:
         return ProblemError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"The body is larger than {self._max_bytes} bytes; send less at a time.",
+            f"The body is larger than {limit} bytes; send less at a time.",
             reason="too_large",
         )
+
+
+def _not_gzip() -> ProblemError:
+    return ProblemError(
+        HTTPStatus.BAD_REQUEST, "The body is not valid gzip, or is cut short.", reason="encoding"
+    )

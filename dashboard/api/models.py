@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    model_validator,
+)
+from pydantic import Tag as PydanticTag
 
 
 def _plain_text(value: str) -> str:
@@ -45,9 +55,29 @@ class StatusReport(_Strict):
     uptime_seconds: Annotated[int, Field(ge=0, le=2**40)] | None = None
     config_version: Annotated[Text, Field(max_length=64)] | None = None
     agent_version: Annotated[Text, Field(max_length=32)] | None = None
+    kernel: Annotated[Text, Field(max_length=128)] | None = None
+    boot_id: UUID | None = Field(default=None, description="changes when the device boots")
     metrics: Annotated[dict[MetricName, FiniteFloat], Field(max_length=64)] = Field(
         default_factory=dict
     )
+
+
+class StatusBatch(_Strict):
+    """Many reports of one device, oldest first. Each is judged by itself."""
+
+    reports: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=500)] = Field(
+        description="each as a single report"
+    )
+
+
+def _single_or_batch(body: Any) -> str:
+    return "batch" if isinstance(body, dict) and "reports" in body else "single"
+
+
+Reported = Annotated[
+    Annotated[StatusReport, PydanticTag("single")] | Annotated[StatusBatch, PydanticTag("batch")],
+    Discriminator(_single_or_batch),
+]
 
 
 class StatusReceipt(BaseModel):
@@ -61,6 +91,22 @@ class StatusReceipt(BaseModel):
     epoch: int | None = Field(
         description="when it changes, send again from the last event before the change"
     )
+
+
+class BatchResult(BaseModel):
+    """What became of one report of a batch."""
+
+    event_id: str | None = Field(description="as it was sent; null when there was none")
+    result: Literal["recorded", "duplicate", "refused"]
+    reason: str | None = Field(default=None, description="why it will never be taken")
+    detail: str | None = None
+
+
+class BatchReceipt(BaseModel):
+    """What became of each report of a batch, in the order sent."""
+
+    results: list[BatchResult]
+    epoch: int | None
 
 
 class Enrolment(_Strict):
@@ -90,8 +136,150 @@ class LatestStatus(BaseModel):
     uptime_seconds: int | None
     config_version: str | None
     agent_version: str | None
+    kernel: str | None
+    boot_id: UUID | None
     clock_skew_seconds: float | None
     metrics: dict[str, float]
+
+
+class Report(LatestStatus):
+    """A status of the past."""
+
+    event_id: UUID
+
+
+class HistoryPage(BaseModel):
+    """A page of a device's reports."""
+
+    items: list[Report]
+    total: int = Field(description="reports in the time asked for, on all pages")
+    page: int
+    page_size: int
+
+
+class MetricSeries(BaseModel):
+    """A metric, one value a bucket; null where the bucket has none."""
+
+    avg: list[float | None]
+    min: list[float | None]
+    max: list[float | None]
+
+
+class Series(BaseModel):
+    """A device's reports in buckets of equal length; buckets without a report are left out."""
+
+    since: datetime = Field(alias="from")
+    until: datetime = Field(alias="to")
+    step_seconds: int
+    times: list[int] = Field(description="start of each bucket, in seconds since 1970, ascending")
+    status: list[Status] = Field(description="the worst of each bucket")
+    config_version: list[str | None] = Field(description="the last of each bucket")
+    metrics: dict[str, MetricSeries]
+
+
+class FleetEvent(BaseModel):
+    """Something that happened."""
+
+    id: int
+    at: datetime
+    device_id: str | None
+    kind: str
+    detail: dict[str, Any]
+
+
+class EventSlice(BaseModel):
+    """Events, newest first."""
+
+    items: list[FleetEvent]
+    next: int | None = Field(description="give it as `before` to go on; null at the end")
+
+
+class AuditEntry(BaseModel):
+    """A change that somebody made."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    client: str | None
+    detail: dict[str, Any]
+
+
+class AuditSlice(BaseModel):
+    """Changes, newest first."""
+
+    items: list[AuditEntry]
+    next: int | None = Field(description="give it as `before` to go on; null at the end")
+
+
+class DeviceChange(_Strict):
+    """What to change about a device; what is not given stays."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=100)] = ""
+    tags: Annotated[list[Tag], Field(max_length=32)] = Field(default_factory=list)
+    address: Address | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> DeviceChange:
+        if not self.model_fields_set:
+            raise ValueError("give at least one of name, tags and address")
+        return self
+
+
+class LogLine(BaseModel):
+    """A line of a device's log."""
+
+    at: datetime
+    line: str
+    labels: dict[str, str]
+
+
+class LogLines(BaseModel):
+    """Lines of a device's log, newest first."""
+
+    items: list[LogLine]
+
+
+class Matcher(_Strict):
+    """Which alerts a silence covers."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=100)]
+    value: Annotated[Text, Field(max_length=300)]
+    isRegex: bool = False  # noqa: N815 (Alertmanager's own name)
+    isEqual: bool = True  # noqa: N815
+
+
+class NewSilence(_Strict):
+    """A silence to make, as Alertmanager has it."""
+
+    matchers: Annotated[list[Matcher], Field(min_length=1, max_length=20)]
+    startsAt: AwareDatetime  # noqa: N815
+    endsAt: AwareDatetime  # noqa: N815
+    comment: Annotated[Text, Field(min_length=1, max_length=500)]
+
+
+class NodeReport(BaseModel):
+    """A node as its agent describes it."""
+
+    node: str
+    self: bool
+    at: datetime
+    status: dict[str, Any] | None
+    error: str | None = Field(description="why there is no status")
+
+
+class Nodes(BaseModel):
+    """Both nodes."""
+
+    nodes: list[NodeReport]
+
+
+class ScrapeTarget(BaseModel):
+    """A target in the format of Prometheus' HTTP service discovery."""
+
+    targets: list[str]
+    labels: dict[str, str]
 
 
 class Device(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +27,9 @@ _PASSING = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.InvalidCatalogName,
 )
+
+
+_FORMS = ("single", "batch")
 
 
 class ProblemError(Exception):
@@ -95,6 +99,18 @@ def internal_error(request_id: str) -> ProblemError:
     )
 
 
+def brief_errors(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Validation errors without the input, which may hold a secret, or be large."""
+    return [
+        {
+            # The names of the forms a body may have mean nothing to the one who sent it.
+            "field": ".".join(str(part) for part in item["loc"] if part not in _FORMS),
+            "problem": str(item["msg"]),
+        }
+        for item in errors
+    ]
+
+
 def install(app: FastAPI) -> None:
     """Turn every exception that the routes may raise into a problem document."""
 
@@ -111,11 +127,7 @@ def install(app: FastAPI) -> None:
 
     async def on_validation(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        # Without the input: it may hold a secret, or be large.
-        errors = [
-            {"field": ".".join(str(part) for part in item["loc"]), "problem": str(item["msg"])}
-            for item in error.errors()[:20]
-        ]
+        errors = brief_errors(error.errors())[:20]
         return ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "The request is not valid; see errors.",

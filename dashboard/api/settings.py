@@ -51,21 +51,31 @@ class Settings:
 
     Args:
         node: name of the node the API runs on.
+        peer: name of the other node.
         agent_url: base URL of the node agent, asked for leadership.
+        peer_agent_url: base URL of the peer's agent, over the tailnet.
+        alertmanager_url: base URL of this node's Alertmanager.
+        loki_url: base URL of this node's Loki; None where it has none.
         enrol_token: whoever has it may enrol devices.
         operator_token: whoever has it may read and change the fleet.
-        max_body_bytes: largest request body, after which the answer is 413.
+        max_body_bytes: largest request body as it is sent, after which the answer is 413.
+        max_unpacked_bytes: largest request body once unpacked.
         history_days: how long reported status is kept, in days.
     """
 
     node: str
+    peer: str
     listen_host: str
     listen_port: int
     agent_url: str
+    peer_agent_url: str
+    alertmanager_url: str
+    loki_url: str | None
     database: DatabaseSettings
     enrol_token: str = field(repr=False)
     operator_token: str = field(repr=False)
     max_body_bytes: int = 256 * 1024
+    max_unpacked_bytes: int = 2 * 1024 * 1024
     history_days: int = 90
 
     @classmethod
@@ -80,9 +90,13 @@ class Settings:
             raise SettingsError("OVERLORD_LISTEN must be HOST:PORT, such as 127.0.0.1:8000")
         return cls(
             node=required(environment, "OVERLORD_NODE"),
+            peer=required(environment, "OVERLORD_PEER"),
             listen_host=host,
             listen_port=int(port),
             agent_url=required(environment, "OVERLORD_AGENT_URL").rstrip("/"),
+            peer_agent_url=required(environment, "OVERLORD_PEER_AGENT_URL").rstrip("/"),
+            alertmanager_url=required(environment, "OVERLORD_ALERTMANAGER_URL").rstrip("/"),
+            loki_url=environment.get("OVERLORD_LOKI_URL", "").rstrip("/") or None,
             database=DatabaseSettings(
                 host=required(environment, "OVERLORD_DATABASE_HOST"),
                 password=secret(environment, "OVERLORD_DATABASE_PASSWORD_FILE"),

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from dashboard.api.database import Connection
-from dashboard.api.models import Device, Enrolment, LatestStatus, Status
+from dashboard.api.models import Device, DeviceChange, Enrolment, LatestStatus, Status
 
 # Three missed reports of one a minute.
 ONLINE_WITHIN = timedelta(minutes=3)
@@ -29,7 +29,7 @@ _SORT_COLUMNS: dict[Sort, sql.SQL] = {
     "last_seen": sql.SQL("latest.observed_at"),
     "enrolled_at": sql.SQL("device.enrolled_at"),
 }
-_ORDERS: dict[Order, sql.SQL] = {
+ORDERS: dict[Order, sql.SQL] = {
     "asc": sql.SQL("ASC NULLS LAST"),
     "desc": sql.SQL("DESC NULLS LAST"),
 }
@@ -38,8 +38,8 @@ assert set(_SORT_COLUMNS) == set(get_args(Sort))
 _COLUMNS = sql.SQL("""
     device.id, device.name, device.tags, device.address, device.enrolled_at, device.retired_at,
     latest.status, latest.message, latest.event_time, latest.observed_at, latest.received_at,
-    latest.uptime_seconds, latest.config_version, latest.agent_version,
-    latest.clock_skew_seconds, latest.metrics,
+    latest.uptime_seconds, latest.config_version, latest.agent_version, latest.kernel,
+    latest.boot_id, latest.clock_skew_seconds, latest.metrics,
     coalesce(latest.observed_at > now() - %(online_within)s, false) AS online
 """)
 _TABLES = sql.SQL(
@@ -106,7 +106,7 @@ async def find(connection: Connection, query: DeviceQuery) -> tuple[Sequence[Dev
         tables=_TABLES,
         where=where,
         column=_SORT_COLUMNS[query.sort],
-        order=_ORDERS[query.order],
+        order=ORDERS[query.order],
     )
     devices = [
         _device(row) for row in await (await connection.execute(statement, parameters)).fetchall()
@@ -128,8 +128,11 @@ async def get(connection: Connection, device_id: str) -> Device | None:
     return None if row is None else _device(row)
 
 
-async def enrol(connection: Connection, enrolment: Enrolment, token_sha256: bytes) -> None:
+async def enrol(connection: Connection, enrolment: Enrolment, token_sha256: bytes) -> int:
     """Add a device.
+
+    Returns:
+        The number of the event.
 
     Raises:
         AlreadyEnrolledError: its id is taken, be it by a retired device.
@@ -150,9 +153,67 @@ async def enrol(connection: Connection, enrolment: Enrolment, token_sha256: byte
         )
     except psycopg.errors.UniqueViolation:
         raise AlreadyEnrolledError(enrolment.device_id) from None
-    await connection.execute(
-        "INSERT INTO events (device_id, kind) VALUES (%s, 'enrolled')", [enrolment.device_id]
+    cursor = await connection.execute(
+        "INSERT INTO events (device_id, kind) VALUES (%s, 'enrolled') RETURNING id",
+        [enrolment.device_id],
     )
+    row: Any = await cursor.fetchone()
+    return int(row["id"])
+
+
+async def change(connection: Connection, device_id: str, changes: DeviceChange) -> bool:
+    """Change what is given of a device; False when no such device is enrolled."""
+    given = changes.model_dump(exclude_unset=True)
+    if "tags" in given:
+        given["tags"] = sorted(set(given["tags"]))
+    columns = [name for name in ("name", "tags", "address") if name in given]
+    parameters: dict[str, Any] = {"id": device_id, **given}
+    assignments = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in columns
+    )
+    cursor = await connection.execute(
+        sql.SQL(
+            "UPDATE devices SET {assignments} WHERE id = %(id)s AND retired_at IS NULL RETURNING id"
+        ).format(assignments=assignments),
+        parameters,
+    )
+    return await cursor.fetchone() is not None
+
+
+async def retire(connection: Connection, device_id: str) -> int | None:
+    """End a device's membership; its history stays, its token no longer works.
+
+    Returns:
+        The number of the event, or None when no such device is enrolled.
+    """
+    cursor = await connection.execute(
+        "WITH retired AS ("
+        "  UPDATE devices SET retired_at = now() WHERE id = %s AND retired_at IS NULL RETURNING id"
+        ") INSERT INTO events (device_id, kind) SELECT id, 'retired' FROM retired RETURNING id",
+        [device_id],
+    )
+    row: Any = await cursor.fetchone()
+    return None if row is None else int(row["id"])
+
+
+async def set_token(connection: Connection, device_id: str, token_sha256: bytes) -> bool:
+    """Replace a device's token; False when no such device is enrolled."""
+    cursor = await connection.execute(
+        "UPDATE devices SET token_sha256 = %s, token_issued_at = now()"
+        " WHERE id = %s AND retired_at IS NULL RETURNING id",
+        [token_sha256, device_id],
+    )
+    return await cursor.fetchone() is not None
+
+
+async def addresses(connection: Connection) -> list[tuple[str, str, list[str]]]:
+    """Id, address and tags of every enrolled device that has an address."""
+    cursor = await connection.execute(
+        "SELECT id, address, tags FROM devices"
+        " WHERE retired_at IS NULL AND address IS NOT NULL ORDER BY id"
+    )
+    rows: list[dict[str, Any]] = await cursor.fetchall()
+    return [(row["id"], row["address"], row["tags"]) for row in rows]
 
 
 async def device_of_token(connection: Connection, token_sha256: bytes) -> str | None:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from dashboard.api.clock import Judged
 from dashboard.api.database import Connection
@@ -31,19 +33,22 @@ WITH incoming AS (
         %(device_id)s::text[], %(event_id)s::uuid[], %(event_time)s::timestamptz[],
         %(observed_at)s::timestamptz[], %(received_at)s::timestamptz[], %(status)s::text[],
         %(message)s::text[], %(uptime_seconds)s::bigint[], %(config_version)s::text[],
-        %(agent_version)s::text[], %(clock_skew_seconds)s::double precision[],
-        %(metrics)s::text[]
+        %(agent_version)s::text[], %(kernel)s::text[], %(boot_id)s::uuid[],
+        %(clock_skew_seconds)s::double precision[], %(metrics)s::text[]
     ) AS given (
         device_id, event_id, event_time, observed_at, received_at, status, message,
-        uptime_seconds, config_version, agent_version, clock_skew_seconds, metrics
+        uptime_seconds, config_version, agent_version, kernel, boot_id, clock_skew_seconds,
+        metrics
     )
 ), recorded AS (
     INSERT INTO status_history (
         device_id, event_id, event_time, observed_at, received_at, status, message,
-        uptime_seconds, config_version, agent_version, clock_skew_seconds, metrics
+        uptime_seconds, config_version, agent_version, kernel, boot_id, clock_skew_seconds,
+        metrics
     )
     SELECT device_id, event_id, event_time, observed_at, received_at, status, message,
-        uptime_seconds, config_version, agent_version, clock_skew_seconds, metrics::jsonb
+        uptime_seconds, config_version, agent_version, kernel, boot_id, clock_skew_seconds,
+        metrics::jsonb
     FROM incoming
     ON CONFLICT DO NOTHING
     RETURNING *
@@ -56,17 +61,20 @@ WITH incoming AS (
 ), moved AS (
     INSERT INTO device_latest AS latest (
         device_id, event_id, event_time, observed_at, received_at, status, message,
-        uptime_seconds, config_version, agent_version, clock_skew_seconds, metrics
+        uptime_seconds, config_version, agent_version, kernel, boot_id, clock_skew_seconds,
+        metrics
     )
     SELECT device_id, event_id, event_time, observed_at, received_at, status, message,
-        uptime_seconds, config_version, agent_version, clock_skew_seconds, metrics
+        uptime_seconds, config_version, agent_version, kernel, boot_id, clock_skew_seconds,
+        metrics
     FROM newest
     ON CONFLICT (device_id) DO UPDATE SET
         event_id = EXCLUDED.event_id, event_time = EXCLUDED.event_time,
         observed_at = EXCLUDED.observed_at, received_at = EXCLUDED.received_at,
         status = EXCLUDED.status, message = EXCLUDED.message,
         uptime_seconds = EXCLUDED.uptime_seconds, config_version = EXCLUDED.config_version,
-        agent_version = EXCLUDED.agent_version,
+        agent_version = EXCLUDED.agent_version, kernel = EXCLUDED.kernel,
+        boot_id = EXCLUDED.boot_id,
         clock_skew_seconds = EXCLUDED.clock_skew_seconds, metrics = EXCLUDED.metrics
     WHERE (latest.observed_at, latest.event_time, latest.event_id)
         < (EXCLUDED.observed_at, EXCLUDED.event_time, EXCLUDED.event_id)
@@ -78,17 +86,29 @@ WITH incoming AS (
     )
     FROM moved LEFT JOIN previous USING (device_id)
     WHERE previous.status IS DISTINCT FROM moved.status
+    RETURNING id
 )
-SELECT event_id FROM recorded
+SELECT event_id, NULL::bigint AS changed FROM recorded
+UNION ALL
+SELECT NULL, id FROM changed
 """
 
 
-async def record(connection: Connection, reports: Sequence[AcceptedReport]) -> set[str]:
-    """Record reports; those already there are left as they are.
+@dataclass(frozen=True)
+class Recorded:
+    """What a recording brought.
 
-    Returns:
-        The event ids that were new.
+    Args:
+        new: event ids that were not there before.
+        events: numbers of the events of status changes.
     """
+
+    new: frozenset[UUID]
+    events: tuple[int, ...]
+
+
+async def record(connection: Connection, reports: Sequence[AcceptedReport]) -> Recorded:
+    """Record reports; those already there are left as they are."""
     columns: dict[str, list[object]] = {
         "device_id": [r.report.device_id for r in reports],
         "event_id": [r.report.event_id for r in reports],
@@ -100,10 +120,16 @@ async def record(connection: Connection, reports: Sequence[AcceptedReport]) -> s
         "uptime_seconds": [r.report.uptime_seconds for r in reports],
         "config_version": [r.report.config_version for r in reports],
         "agent_version": [r.report.agent_version for r in reports],
+        "kernel": [r.report.kernel for r in reports],
+        "boot_id": [r.report.boot_id for r in reports],
         "clock_skew_seconds": [
             None if r.judged.skew is None else r.judged.skew.total_seconds() for r in reports
         ],
         "metrics": [json.dumps(r.report.metrics, allow_nan=False) for r in reports],
     }
     cursor = await connection.execute(_RECORD, columns)
-    return {str(row["event_id"]) for row in await cursor.fetchall()}
+    rows: list[dict[str, Any]] = await cursor.fetchall()
+    return Recorded(
+        new=frozenset(row["event_id"] for row in rows if row["event_id"] is not None),
+        events=tuple(row["changed"] for row in rows if row["changed"] is not None),
+    )

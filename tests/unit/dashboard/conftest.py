@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -59,9 +61,13 @@ def sql(migrated: MigrationSettings) -> Iterator[psycopg.Connection]:
 def settings(migrated: MigrationSettings, agent: FakeAgent) -> Settings:
     return Settings(
         node="vps-01",
+        peer="vps-02",
         listen_host="127.0.0.1",
         listen_port=8000,
         agent_url=agent.url,
+        peer_agent_url="http://127.0.0.1:1",
+        alertmanager_url="http://127.0.0.1:1",
+        loki_url=None,
         database=DatabaseSettings(host=migrated.host, password=migrated.app_password, pool_size=4),
         enrol_token=secrets.token_urlsafe(24),
         operator_token=secrets.token_urlsafe(24),
@@ -101,17 +107,32 @@ class Fleet:
 
     async def report(self, token: str, device_id: str = "pi-01", **fields: Any) -> httpx.Response:
         """The answer to a status of a device, which is fine and happens now unless said."""
+        body = self.status(device_id, **fields)
+        return await self.http.post("/api/status", json=body, headers=bearer(token))
+
+    async def read(self, path: str, **query: Any) -> httpx.Response:
+        """The answer to the operator."""
+        return await self.http.get(path, params=query, headers=bearer(self.settings.operator_token))
+
+    def status(self, device_id: str = "pi-01", **fields: Any) -> dict[str, Any]:
+        """A status of a device, which is fine and happens now unless said."""
         body = {
             "device_id": device_id,
             "event_id": str(uuid.uuid4()),
             "event_time": self.clock.time.isoformat(),
             "status": "ok",
         }
-        return await self.http.post("/api/status", json={**body, **fields}, headers=bearer(token))
+        return {**body, **fields}
 
-    async def read(self, path: str, **query: Any) -> httpx.Response:
-        """The answer to the operator."""
-        return await self.http.get(path, params=query, headers=bearer(self.settings.operator_token))
+    async def report_many(
+        self, token: str, reports: list[dict[str, Any]], *, packed: bool = True
+    ) -> httpx.Response:
+        """The answer to a batch."""
+        content = json.dumps({"reports": reports}).encode()
+        headers = {**bearer(token), "Content-Type": "application/json"}
+        if packed:
+            content, headers["Content-Encoding"] = gzip.compress(content), "gzip"
+        return await self.http.post("/api/status", content=content, headers=headers)
 
 
 def bearer(token: str) -> dict[str, str]:

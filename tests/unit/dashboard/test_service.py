@@ -16,6 +16,16 @@ from dashboard.api.settings import Settings, SettingsError
 from tests.support.agent import FakeAgent
 from tests.unit.dashboard.conftest import Fleet, running_fleet
 
+PLAIN = {
+    "OVERLORD_LISTEN": "127.0.0.1:8000",
+    "OVERLORD_NODE": "vps-01",
+    "OVERLORD_PEER": "vps-02",
+    "OVERLORD_AGENT_URL": "http://127.0.0.1:9600/",
+    "OVERLORD_PEER_AGENT_URL": "http://vps-02:9600",
+    "OVERLORD_ALERTMANAGER_URL": "http://127.0.0.1:9093",
+    "OVERLORD_DATABASE_HOST": "/run",
+}
+
 
 async def test_health_says_what_works(fleet: Fleet, agent: FakeAgent) -> None:
     agent.leader = False
@@ -148,10 +158,7 @@ def test_settings_name_what_is_missing(tmp_path: Path) -> None:
     empty = tmp_path / "token"
     empty.touch()
     environment = {
-        "OVERLORD_LISTEN": "127.0.0.1:8000",
-        "OVERLORD_NODE": "vps-01",
-        "OVERLORD_AGENT_URL": "http://127.0.0.1:9600",
-        "OVERLORD_DATABASE_HOST": "/run",
+        **PLAIN,
         "OVERLORD_DATABASE_PASSWORD_FILE": str(empty),
     }
     with pytest.raises(SettingsError, match="is empty"):
@@ -168,10 +175,7 @@ def test_settings_never_show_their_secrets(tmp_path: Path) -> None:
         (tmp_path / name).write_text(value + "\n")
     settings = Settings.from_environment(
         {
-            "OVERLORD_LISTEN": "127.0.0.1:8000",
-            "OVERLORD_NODE": "vps-01",
-            "OVERLORD_AGENT_URL": "http://127.0.0.1:9600/",
-            "OVERLORD_DATABASE_HOST": "/run",
+            **PLAIN,
             **{f"OVERLORD_{name}_FILE": str(tmp_path / name) for name in names},
         }
     )
