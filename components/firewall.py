@@ -60,8 +60,6 @@ class Firewall(pulumi.ComponentResource):
             ],
             opts=pulumi.ResourceOptions(
                 parent=self,
-                # The servers say that they are behind it.
-                ignore_changes=["applyTos"],
                 hooks=leftover_hook(
                     f"{name}-firewall-leftover", args.api, "firewalls", vendor_name, args.stack
                 ),

@@ -89,8 +89,6 @@ class NodeAddresses(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 protect=args.protected,
-                # The server says which addresses it has.
-                ignore_changes=["assigneeId", "assigneeType"],
                 hooks=hooks,
             ),
         )
