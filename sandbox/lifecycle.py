@@ -33,6 +33,12 @@ CLOUD_SECONDS = 60
 def up(world: World, progress: Progress) -> None:
     """Start whatever of the world does not run yet, and wait until all of it is of use."""
     check_machine(world, DISK_TO_RUN)
+    if others := Processes(world).other_worlds():
+        first = Path(min(others)).parent
+        raise SandboxError(
+            f"another sandbox is up on this machine, in {first}",
+            f"there can be one at a time: OVERLORD_CACHE={first} python -m sandbox destroy",
+        )
     world.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     world.log.mkdir(exist_ok=True)
     for folder in ("pulumi", "pulumi-home"):
@@ -47,6 +53,8 @@ def up(world: World, progress: Progress) -> None:
         raise SandboxError("the server image is missing", "run `python -m sandbox install`")
     with progress.step("Network of the servers"):
         network.up(daemon.docker)
+    # One that an installation left behind when it was killed.
+    Processes(world).stop(registry.BUILD_PROCESS)
     with progress.step("Image registry"):
         registry.start(world)
     with progress.step("headscale, for the tailnet"):
@@ -120,7 +128,9 @@ def destroy(world: World, progress: Progress) -> None:
         processes.stop_strays()
     with progress.step("Removing network, mounts and state"):
         remove_cgroups(world)
-        network.down()
+        # The network has one name on the whole machine.
+        if not processes.other_worlds():
+            network.down()
         unmount_leftovers(world)
         if failures:
             # The daemon's data cannot be trusted. Images are made again by the next install.

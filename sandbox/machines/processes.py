@@ -101,6 +101,16 @@ class Processes:
                 if process.environ().get(MARKER) == str(self.world.state):
                     yield process
 
+    def other_worlds(self) -> set[str]:
+        """Name the state folders of other sandboxes that are up on this machine."""
+        found = set()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                state = process.environ().get(MARKER)
+                if state and state != str(self.world.state) and Path(state, "tokens.json").exists():
+                    found.add(state)
+        return found
+
     def stop_strays(self, seconds: float = 5) -> int:
         """End whatever of this world still runs, this process aside. Returns how many."""
         strays = [process for process in self.strays() if process.pid != os.getpid()]

@@ -76,3 +76,15 @@ def test_processes_of_others_are_left_alone(processes: Processes) -> None:
     finally:
         other.kill()
         other.wait()
+
+
+def test_another_sandbox_that_is_up_is_seen(processes: Processes, tmp_path: Path) -> None:
+    other = Processes(World(tmp_path / "other"))
+    other.start("one", SLEEP)
+    try:
+        assert str(other.world.state) not in processes.other_worlds(), "no tokens: not up"
+        other.world.tokens.write_text("{}")
+        assert str(other.world.state) in processes.other_worlds()
+        assert str(other.world.state) not in other.other_worlds()
+    finally:
+        other.stop_strays(seconds=2)
