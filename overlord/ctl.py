@@ -181,6 +181,8 @@ def stack_up() -> None:
         boot = read_boot_settings(PATHS)
         runner = SystemRunner()
         stack_actions.prepare_environment(runner, PATHS, BOOT_WAIT_SECONDS)
+        if _stack_healthy():
+            return  # `up` would run the one-shot services once more
         stack_actions.start(stack_of(PATHS, boot.node), runner, PATHS.docker_socket)
 
     _guarded(work)

@@ -38,7 +38,7 @@ from overlord.host import (
     unit_area,
     updates_area,
 )
-from overlord.journal import Journal
+from overlord.journal import Journal, uptime_id
 from overlord.layout import stack_of
 from overlord.node import BootSettings, Node, read_boot_settings, read_node
 from overlord.paths import Paths
@@ -236,7 +236,7 @@ def images(context: Context) -> Notes:
 
 
 def stack(context: Context) -> Notes:
-    """Start the services and let systemd start them from now on."""
+    """Start the services."""
     home = context.paths.current / "nodes" / context.node.name
     shared = read_shared_secrets(home)
     if shared.names:
@@ -246,9 +246,6 @@ def stack(context: Context) -> Notes:
     compose = stack_of(context.paths, context.node.name)
     with _service_logs(context):
         stack_actions.start(compose, context.runner, context.paths.docker_socket)
-    with _unit_log(context, STACK_UNIT):
-        remedy = f"see `journalctl -u {STACK_UNIT}`"
-        host_actions.ensure_running(STACK_UNIT, context.runner, remedy)
     return []
 
 
@@ -275,7 +272,11 @@ def _service_logs(context: Context) -> Iterator[None]:
 
 
 def finish(context: Context) -> Notes:
-    """Forget what user_data brought and is used up; write down the release."""
+    """Let systemd start the stack from now on, forget what user_data brought and is used up, and
+    write down the release."""
+    with _unit_log(context, STACK_UNIT):
+        remedy = f"see `journalctl -u {STACK_UNIT}`"
+        host_actions.ensure_running(STACK_UNIT, context.runner, remedy)
     names = ("secrets_key", "secrets_url", "bundle_url", "tailscale_auth_key")
     forget_boot_secrets(context.paths, *names)
     releases = Releases(context.paths)
@@ -305,6 +306,10 @@ STEPS: tuple[tuple[str, StepFunction], ...] = (
 )
 
 
+VOLATILE = frozenset({"tailnet", "stack"})
+"""Steps whose work a reboot undoes: compose.env is in memory, and services have to start again."""
+
+
 def run_steps(
     context: Context,
     steps: tuple[tuple[str, StepFunction], ...] = STEPS,
@@ -313,12 +318,13 @@ def run_steps(
     """Run the steps that are not done yet; False when one failed, which the journal then names."""
     journal = Journal(context.paths)
     release = Releases(context.paths).current() or ""
+    uptime = uptime_id(context.paths)
     for name, function in steps:
-        if journal.state.is_done(name, release):
+        if journal.state.is_done(name, release, uptime if name in VOLATILE else None):
             continue
         say(f"first boot: {name} …")
         try:
-            journal.begin(name, release)
+            journal.begin(name, release, uptime)
             with _StepLog(context, name) as logged:
                 notes = function(logged)
         except OverlordError as error:

@@ -6,11 +6,12 @@ remedy, notes]. Times are seconds since the epoch.
 """
 
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from overlord.files import read_json, write_json
+from overlord.files import read_json, write, write_json
 from overlord.paths import Paths
 
 StepState = Literal["running", "done", "failed"]
@@ -31,6 +32,8 @@ class Step:
     notes: tuple[str, ...] = ()
     release: str = ""
     """Release whose code ran the step; empty for the launcher's own steps."""
+    uptime_id: str = ""
+    """Names the time between two boots in which the step ran, see uptime_id()."""
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> "Step":
@@ -52,10 +55,19 @@ class BootState:
         """The last try of a step."""
         return next((step for step in self.steps if step.name == name), None)
 
-    def is_done(self, name: str, release: str) -> bool:
-        """Whether a step need not run again. Another release wants its own way."""
+    def is_done(self, name: str, release: str, uptime_id: str | None = None) -> bool:
+        """Whether a step need not run again.
+
+        Another release wants its own way; what does not outlive a reboot is done again after one,
+        if uptime_id is given.
+        """
         step = self.step(name)
-        return step is not None and step.state == "done" and step.release == release
+        return (
+            step is not None
+            and step.state == "done"
+            and step.release == release
+            and uptime_id in (None, step.uptime_id)
+        )
 
     @property
     def failed(self) -> Step | None:
@@ -69,6 +81,14 @@ class BootState:
             return replace(self, state="running", steps=(*others, step))
         steps = tuple(step if other.name == step.name else other for other in self.steps)
         return replace(self, state="failed" if step.state == "failed" else self.state, steps=steps)
+
+
+def uptime_id(paths: Paths) -> str:
+    """The same until the next reboot. Not the kernel's boot_id, which a container shares."""
+    file = paths.run / "uptime-id"
+    if not file.exists():
+        write(file, uuid.uuid4().hex.encode())
+    return file.read_text()
 
 
 def read_boot_state(paths: Paths) -> BootState:
@@ -92,9 +112,10 @@ class Journal:
         self._now = now
         self.state = read_boot_state(paths)
 
-    def begin(self, name: str, release: str = "") -> None:
+    def begin(self, name: str, release: str = "", uptime_id: str = "") -> None:
         """A step starts, maybe not for the first time."""
-        self._save(self.state.with_step(Step(name, "running", self._now(), release=release)))
+        step = Step(name, "running", self._now(), release=release, uptime_id=uptime_id)
+        self._save(self.state.with_step(step))
 
     def done(self, name: str, notes: Sequence[str] = ()) -> None:
         """A step ended well."""

@@ -95,6 +95,29 @@ def test_another_release_runs_every_step_of_a_failed_boot_its_own_way(tmp_path: 
     assert log == ["one", "two", "three"] * 2
 
 
+def test_after_a_reboot_half_way_the_stack_is_started_again(tmp_path: Path) -> None:
+    context = make_context(tmp_path, FakeRunner())
+    log: list[str] = []
+
+    def named(name: str) -> Callable[[Context], Sequence[str]]:
+        def step(_: Context) -> Sequence[str]:
+            log.append(name)
+            return []
+
+        return step
+
+    first: Steps = tuple((name, named(name)) for name in ("docker", "tailnet", "stack"))
+
+    def power_cut(_: Context) -> Sequence[str]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_steps(context, (*first, ("healthy", power_cut)), lambda _: None)
+    (context.paths.run / "uptime-id").unlink()  # as all of /run
+    assert run_steps(context, (*first, ("healthy", named("healthy"))), lambda _: None)
+    assert log == ["docker", "tailnet", "stack", "tailnet", "stack", "healthy"]
+
+
 def test_a_step_that_was_cut_by_a_reboot_runs_again(tmp_path: Path) -> None:
     context = make_context(tmp_path, FakeRunner())
     log: list[str] = []
