@@ -16,7 +16,7 @@ def test_prometheus_takes_its_configuration(rendered: RenderedNode) -> None:
     output = check(
         "promtool", "check", "config", "--lint=all", rendered.folder / "prometheus/prometheus.yml"
     )
-    assert "3 rule files found" in output
+    assert "4 rule files found" in output
 
 
 def test_the_rules_have_no_flaw_that_promtool_knows() -> None:

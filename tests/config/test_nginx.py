@@ -113,7 +113,7 @@ class Site:
 
     ports: Ports
     seen: list[tuple[str, dict[str, str]]]
-    api_status: int = 200
+    release: threading.Event = field(default_factory=threading.Event)
 
     def client(self, **options: object) -> httpx.Client:
         return httpx.Client(verify=False, trust_env=False, **options)  # type: ignore[arg-type]
@@ -136,8 +136,18 @@ def backend(port: int, name: str, site: Site) -> Iterator[None]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             site.seen.append((f"{name} {self.path}", dict(self.headers)))
-            body = json.dumps({"from": name}).encode()
-            self.send_response(site.api_status if name == "api" else 200)
+            if self.path == "/api/stream":
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                self.wfile.write(b"event: hello\ndata: {}\n\n")
+                self.wfile.flush()
+                site.release.wait(30)
+                return
+            size = 5000 if self.path == "/api/large" else 0
+            body = json.dumps({"from": name, **({"more": "x" * size} if size else {})}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -251,6 +261,21 @@ def test_the_status_page_is_served_and_answers_are_not_stored(site: Site) -> Non
     assert site.https("/status.css").status_code == 200
     assert site.https("/health").headers["Cache-Control"] == "no-store"
     assert site.https("/").headers["Cache-Control"] == "no-cache"
+
+
+def test_what_is_large_is_packed_and_the_live_stream_is_passed_on_at_once(site: Site) -> None:
+    packed = site.https("/api/large", **{"Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert len(packed.content) > 1024
+
+    headers = {"Host": "fleet.example.com", "Accept-Encoding": "gzip"}
+    url = f"https://127.0.0.1:{site.ports.https}/api/stream"
+    with site.client() as client, client.stream("GET", url, headers=headers) as answer:
+        assert "Content-Encoding" not in answer.headers
+        first = next(answer.iter_text())
+        # The backend holds the stream open until the first event has come through.
+        site.release.set()
+    assert first == "event: hello\ndata: {}\n\n"
 
 
 def test_an_api_that_is_away_is_a_503_that_says_come_again() -> None:

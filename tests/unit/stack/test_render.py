@@ -244,10 +244,25 @@ def test_prometheus_sends_alerts_to_both_alertmanagers_without_its_own_name(node
 def test_what_both_nodes_scrape_has_the_same_labels_on_both(node: Any) -> None:
     config = yaml.safe_load(render_stack(node)["prometheus/prometheus.yml"])
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
-    assert set(jobs) == {"agent", "alertmanager", "api", "node", "prometheus"}
+    assert set(jobs) == {
+        *("agent", "alertmanager", "api", "node", "prometheus"),
+        *("device", "device-netdata"),
+    }
     for name in ("alertmanager", "node"):
         labels = {group["labels"]["node"] for group in jobs[name]["static_configs"]}
         assert labels == {"vps-01", "vps-02"}
+
+
+def test_every_device_is_found_through_the_api_and_scraped_within_limits() -> None:
+    config = yaml.safe_load(render_stack(VPS_01)["prometheus/prometheus.yml"])
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    for name, port in (("device", 9100), ("device-netdata", 19999)):
+        [discovery] = jobs[name]["http_sd_configs"]
+        assert discovery["url"] == f"http://127.0.0.1:8000/sd/devices?port={port}"
+        for limit in ("sample_limit", "label_limit", "label_value_length_limit", "body_size_limit"):
+            assert jobs[name][limit]
+    assert jobs["device-netdata"]["params"] == {"format": ["prometheus"]}
+    assert config["global"]["scrape_interval"] == "15s"
 
 
 def test_the_peer_can_be_reached_by_another_name() -> None:
