@@ -26,6 +26,7 @@ class Build(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     context: str
+    content: str
     base: str
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,25 @@ def test_an_image_of_ours_needs_a_registry_and_the_error_says_so() -> None:
 def test_an_unknown_image_is_named() -> None:
     with pytest.raises(CatalogueError, match="'nothing'"):
         load_catalogue().reference("nothing", registry=None)
+
+
+def content_hash(folder: Path) -> str:
+    """Hash of what the Dockerfile of the API copies, and of itself."""
+    files = [folder / "Dockerfile", folder / "requirements.txt", *folder.glob("*.py")]
+    for below in ("api", "migrations"):
+        files += [*(folder / below).rglob("*.py"), *(folder / below).rglob("*.mako")]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def test_a_changed_image_of_ours_has_a_new_tag() -> None:
+    image = load_catalogue().images["api"]
+    assert image.build is not None
+    found = content_hash(Path(image.build.context))
+    assert image.build.content == found, (
+        f"what goes into {image.image} has changed: raise its tag above {image.tag} in "
+        f"stack/catalogue.yaml, or nodes keep the old image, and set content to {found}"
+    )

@@ -23,7 +23,7 @@ def test_an_alert_is_defined_once() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
+@pytest.mark.parametrize("alert", list(alerts()), ids=lambda alert: str(alert["alert"]))
 def test_every_alert_has_a_severity_a_topic_a_summary_and_a_runbook(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in {"P1", "P2", "P3", "none"}
     assert alert["labels"]["topic"]
