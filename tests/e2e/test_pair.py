@@ -16,7 +16,7 @@ PREVIEW_SECONDS = 5.0
 
 def enrol(pair: SandboxWorld, device: str) -> str:
     """Enrol a device; returns its token."""
-    secrets = pair.output("secrets")
+    secrets = pair.output("adminSecrets")
     answer = pair.fetch(
         "/api/devices",
         method="POST",
@@ -126,7 +126,7 @@ def test_a_second_up_reports_no_change_and_its_preview_is_quick(pair: SandboxWor
 def test_no_secret_is_readable_in_plain_outputs_or_in_user_data_that_still_works(
     pair: SandboxWorld,
 ) -> None:
-    secrets = [value for value in pair.output("secrets").values() if isinstance(value, str)]
+    secrets = [value for value in pair.output("adminSecrets").values() if isinstance(value, str)]
     plain = pair.pulumi("stack", "output", "--json").must().text
     state = pair.pulumi("stack", "export").must().text
     for secret in secrets:
