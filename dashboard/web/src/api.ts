@@ -33,6 +33,7 @@ export interface LatestStatus {
   uptime_seconds: number | null;
   config_version: string | null;
   agent_version: string | null;
+  kernel: string | null;
   clock_skew_seconds: number | null;
   metrics: Record<string, number>;
 }
@@ -246,11 +247,14 @@ export class Api {
     return this.client.json(`/api/devices/${encodeURIComponent(id)}/series?${query}`);
   }
 
-  /** @param from, to in milliseconds since the epoch. */
-  history(id: string, from: number, to: number, pageSize: number): Promise<HistoryPage> {
+  /**
+   * Newest first. By the device's own clock, which may be ahead, so there is no end.
+   *
+   * @param from in milliseconds since the epoch.
+   */
+  history(id: string, from: number, pageSize: number): Promise<HistoryPage> {
     const query = new URLSearchParams({
       from: iso(from),
-      to: iso(to),
       order: "desc",
       page_size: String(pageSize),
     });

@@ -43,5 +43,8 @@ export function pairs(detail: Record<string, unknown>): string {
 function plain(value: unknown): string {
   if (typeof value === "string") return value;
   if (Array.isArray(value)) return value.map(plain).join(" ") || "none";
+  if (value !== null && typeof value === "object") {
+    return `(${pairs(value as Record<string, unknown>)})`;
+  }
   return JSON.stringify(value);
 }

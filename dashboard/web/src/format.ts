@@ -63,6 +63,17 @@ export function clockSeconds(time: number, now: number): string {
     : `${dayFormat.format(time)} ${secondsFormat.format(time)}`;
 }
 
+/**
+ * A time on the axis of a chart: the day at midnight, the hour at other times.
+ *
+ * @param time, step in seconds; step is from one mark to the next.
+ */
+export function timeTick(time: number, step: number): string {
+  const date = new Date(time * 1000);
+  const midnight = date.getHours() === 0 && date.getMinutes() === 0;
+  return step >= 86400 || midnight ? dayFormat.format(date) : clockFormat.format(date);
+}
+
 /** Date, time and time zone. */
 export function fullTime(time: number): string {
   return fullFormat.format(time);
@@ -85,7 +96,6 @@ export function bytes(count: number): string {
   return `${count < 0 ? "-" : ""}${value.toFixed(digits)} ${units[unit]}`;
 }
 
-const plain = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 const whole = new Intl.NumberFormat("en");
 
 /** A count with thousands apart. */
@@ -93,15 +103,22 @@ export function count(value: number): string {
   return whole.format(value);
 }
 
+/** As many digits as anybody reads: three or so. */
+function plain(value: number): string {
+  const size = Math.abs(value);
+  const digits = size >= 100 ? 0 : size >= 10 ? 1 : 2;
+  return value.toLocaleString("en", { maximumFractionDigits: digits });
+}
+
 /** A metric's value with the unit that its name ends in. */
 export function metricValue(name: string, value: number): string {
-  if (name.endsWith("_percent")) return `${plain.format(Math.round(value * 10) / 10)} %`;
+  if (name.endsWith("_percent")) return `${plain(Math.round(value * 10) / 10)} %`;
   if (name.endsWith("_bytes")) return bytes(value);
-  if (name.endsWith("_c")) return `${plain.format(value)} °C`;
+  if (name.endsWith("_c")) return `${plain(value)} °C`;
   if (name.endsWith("_seconds") || name.endsWith("_s")) {
-    return Math.abs(value) < 60 ? `${plain.format(value)} s` : longSpan(Math.abs(value));
+    return Math.abs(value) < 60 ? `${plain(value)} s` : longSpan(Math.abs(value));
   }
-  return plain.format(value);
+  return plain(value);
 }
 
 /** "disk_used_percent" becomes "Disk used". */

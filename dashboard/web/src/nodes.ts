@@ -30,6 +30,14 @@ export function servicesOf(status: NodeStatus): ServiceLine[] {
     );
 }
 
+/** A sentence of the agent taken apart: what stands between backticks is a command. */
+export function commandParts(sentence: string): { text: string; command: boolean }[] {
+  return sentence
+    .split("`")
+    .map((text, index) => ({ text, command: index % 2 === 1 }))
+    .filter((part) => part.text !== "");
+}
+
 /** Whether the page may still believe a document of that age; the agent makes one every few seconds. */
 export function isStale(status: NodeStatus, now: number): boolean {
   return now - status.time * 1000 > 60_000;

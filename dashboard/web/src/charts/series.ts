@@ -101,13 +101,15 @@ export interface ChartSpec {
   lines?: string[];
   /** Largest value of the scale; without it the values decide. */
   max?: number;
+  /** The scale need not begin at nought. */
+  anywhere?: boolean;
 }
 
 const KNOWN: ChartSpec[] = [
   { title: "CPU used", metrics: ["cpu_used_percent"], max: 100 },
   { title: "Memory used", metrics: ["memory_used_percent"], max: 100 },
   { title: "Disk used", metrics: ["disk_used_percent"], max: 100 },
-  { title: "Temperature", metrics: ["temperature_c"] },
+  { title: "Temperature", metrics: ["temperature_c"], anywhere: true },
   {
     title: "Load",
     metrics: ["load_1m", "load_5m", "load_15m"],

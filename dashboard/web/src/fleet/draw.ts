@@ -1,6 +1,6 @@
 /** Paints the grid of devices onto a canvas. */
 
-import { type Layout, position } from "./layout";
+import { type Layout, left, position } from "./layout";
 import { type Shown, SHOWN } from "./state";
 import type { Item } from "./store";
 
@@ -48,8 +48,8 @@ export function draw(
   palette: Palette,
 ): void {
   const { cellWidth, cellHeight } = layout;
-  const gap = cellWidth < 12 ? 1 : 2;
-  const width = cellWidth - gap;
+  const gap = gapOf(layout);
+  const width = Math.floor(cellWidth) - gap;
   const height = cellHeight - gap;
 
   const places: Record<Shown, { x: number; y: number }[]> = {
@@ -61,7 +61,10 @@ export function draw(
   };
   for (const row of layout.rows) {
     for (let column = 0; column < row.count; column += 1) {
-      places[items[row.first + column]!.shown].push({ x: column * cellWidth, y: row.y });
+      places[items[row.first + column]!.shown].push({
+        x: left(layout, column),
+        y: row.y,
+      });
     }
   }
   for (const shown of SHOWN) {
@@ -131,9 +134,13 @@ function drawNames(
       // The end of a name tells more devices apart than its beginning.
       const text = name.length <= letters ? name : `…${name.slice(1 - letters)}`;
       context.fillStyle = palette.text[items[index]!.shown];
-      context.fillText(text, column * layout.cellWidth + width / 2, row.y + height / 2 + 0.5);
+      context.fillText(text, left(layout, column) + width / 2, row.y + height / 2 + 0.5);
     }
   }
+}
+
+function gapOf(layout: Layout): number {
+  return layout.cellWidth < 12 ? 1 : 2;
 }
 
 /** The frame around the device that the keyboard or the pointer is on. */
@@ -145,13 +152,13 @@ export function drawFocus(
 ): void {
   const place = position(layout, index);
   if (!place) return;
-  const gap = layout.cellWidth < 12 ? 1 : 2;
+  const gap = gapOf(layout);
   context.strokeStyle = palette.focus;
   context.lineWidth = 2;
   context.strokeRect(
     place.x - 0.5,
     place.y - 0.5,
-    layout.cellWidth - gap + 1,
+    Math.floor(layout.cellWidth) - gap + 1,
     layout.cellHeight - gap + 1,
   );
 }

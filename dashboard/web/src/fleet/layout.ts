@@ -13,7 +13,7 @@ export interface SectionLabel {
 }
 
 export interface Layout {
-  /** Width and height of a cell with the gap that belongs to it. */
+  /** Width of a cell with the gap that belongs to it; of wide ones not a whole number. */
   cellWidth: number;
   cellHeight: number;
   columns: number;
@@ -28,6 +28,7 @@ const LARGEST_WIDTH = 76;
 /** From this width a name fits, and a cell is wider than high. */
 const WIDE = 34;
 const ASPECT = 1.9;
+const EVEN_BELOW = 20;
 
 /**
  * The largest cells with which all sections fit; at the smallest size the grid grows downwards.
@@ -53,11 +54,11 @@ export function layOut(
   while (cellWidth > SMALLEST && !fits(cellWidth)) cellWidth -= 1;
   const columns = Math.max(1, Math.floor(width / cellWidth));
 
+  const full = sizes.some((size) => size >= columns);
   const layout: Layout = {
-    // What is left of the width goes to the cells of a full row.
-    cellWidth: sizes.some((size) => size >= columns)
-      ? Math.max(cellWidth, Math.floor(width / columns))
-      : cellWidth,
+    // What is left of the width goes to the cells of a full row. Small ones stay alike to the
+    // pixel, since a pixel more is seen.
+    cellWidth: full && cellWidth >= EVEN_BELOW ? Math.max(cellWidth, width / columns) : cellWidth,
     cellHeight: heightOf(cellWidth),
     columns,
     height: 0,
@@ -88,13 +89,19 @@ function heightOf(cellWidth: number): number {
 export function position(layout: Layout, index: number): { x: number; y: number } | null {
   const row = layout.rows[lastWhere(layout.rows, (one) => one.first <= index)];
   if (!row || index >= row.first + row.count) return null;
-  return { x: (index - row.first) * layout.cellWidth, y: row.y };
+  return { x: left(layout, index - row.first), y: row.y };
+}
+
+/** Left edge of a column, on a whole pixel. */
+export function left(layout: Layout, column: number): number {
+  return Math.round(column * layout.cellWidth);
 }
 
 /** Index of the device under a point; null for none. */
 export function hit(layout: Layout, x: number, y: number): number | null {
   const row = layout.rows[lastWhere(layout.rows, (one) => one.y <= y)];
-  const column = Math.floor(x / layout.cellWidth);
+  // Half a pixel, since edges are rounded.
+  const column = Math.floor((x + 0.5) / layout.cellWidth);
   if (!row || y >= row.y + layout.cellHeight || column < 0 || column >= row.count) return null;
   return row.first + column;
 }

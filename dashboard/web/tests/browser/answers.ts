@@ -58,7 +58,9 @@ export function makeFleet(count: number, now: number): FleetDevice[] {
 export function makeEvents(fleet: readonly FleetDevice[], now: number): FleetEvent[] {
   const random = chance(7);
   return Array.from({ length: 60 }, (_, index): FleetEvent => {
-    const device = fleet[Math.floor(random() * fleet.length)]!;
+    // Some of one device, for its own page.
+    const place = index % 9 === 8 ? 20 % fleet.length : Math.floor(random() * fleet.length);
+    const device = fleet[place]!;
     const worse = index % 3 === 0;
     return {
       id: 1000 - index,
@@ -98,6 +100,7 @@ export function deviceOf(one: FleetDevice, now: number): Device {
             uptime_seconds: 93_600,
             config_version: one.config_version,
             agent_version: "0.1.0",
+            kernel: "6.12.34+rpt-rpi-v8",
             clock_skew_seconds: one.clock_flagged ? 3600 : 0.2,
             metrics: { disk_used_percent: 41.2 },
           },
@@ -178,6 +181,7 @@ export function makeReports(now: number): Report[] {
       uptime_seconds: 93_600,
       config_version: "2026.11.3",
       agent_version: "0.1.0",
+      kernel: "6.12.34+rpt-rpi-v8",
       clock_skew_seconds: 0.2,
       metrics: {},
     };
@@ -383,7 +387,7 @@ export function makeAudit(now: number): AuditEntry[] {
       "operator",
       "device.change",
       "pi-021",
-      { name: "Roof east", tags: ["site:essen", "ring:main"] },
+      { from: { name: "pi-021" }, to: { name: "Roof east" } },
     ],
     [
       "enroller",

@@ -39,7 +39,7 @@ describe("the grid", () => {
         seen.add(`${place.x},${place.y}`);
         expect(hit(layout, place.x, place.y)).toBe(index);
         expect(
-          hit(layout, place.x + layout.cellWidth - 0.5, place.y + layout.cellHeight - 0.5),
+          hit(layout, place.x + layout.cellWidth - 1.5, place.y + layout.cellHeight - 0.5),
         ).toBe(index);
       }
       expect(seen.size).toBe(count);

@@ -3,9 +3,9 @@ import { describe as suite, expect, test } from "vitest";
 import { bySeverity, matcherText } from "../../src/alerts";
 import type { Alert, NodeStatus } from "../../src/api";
 import { readChoices } from "../../src/choices";
-import { describe } from "../../src/events";
+import { describe, pairs } from "../../src/events";
 import { ago, bytes, longSpan, metricTitle, metricValue, span } from "../../src/format";
-import { isStale, servicesOf } from "../../src/nodes";
+import { commandParts, isStale, servicesOf } from "../../src/nodes";
 import { newSilence } from "../../src/silence";
 import { parseTags } from "../../src/tags";
 import { NOW } from "./devices";
@@ -48,7 +48,7 @@ suite("numbers and times", () => {
     expect(metricValue("temperature_c", 61.5)).toBe("61.5 °C");
     expect(metricValue("memory_total_bytes", 1024 ** 3)).toBe("1.0 GiB");
     expect(metricValue("uptime_s", 3661)).toBe("1 h 1 min");
-    expect(metricValue("load_1m", 0.421)).toBe("0.421");
+    expect(metricValue("load_1m", 0.421)).toBe("0.42");
     expect(metricTitle("disk_used_percent")).toBe("Disk used");
   });
 });
@@ -74,6 +74,19 @@ suite("events", () => {
     });
     expect(event("status_changed", { to: "purple" }).shown).toBeNull();
   });
+});
+
+test("a change in the audit log says from what to what", () => {
+  const detail = { from: { name: "pi-1", tags: ["a", "b"] }, to: { name: "Roof", tags: [] } };
+  expect(pairs(detail)).toBe("from (name pi-1, tags a b), to (name Roof, tags none)");
+});
+
+test("remedies have their commands apart", () => {
+  expect(commandParts("see `df -h`; then call")).toEqual([
+    { text: "see ", command: false },
+    { text: "df -h", command: true },
+    { text: "; then call", command: false },
+  ]);
 });
 
 suite("tags", () => {
