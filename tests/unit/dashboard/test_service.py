@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
 import secrets
+import socket
+import sys
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 
@@ -181,3 +185,55 @@ def test_settings_never_show_their_secrets(tmp_path: Path) -> None:
     )
     assert settings.database.password == values["DATABASE_PASSWORD"]
     assert not any(value in repr(settings) for value in values.values())
+
+
+async def test_told_to_stop_it_ends_open_streams_and_exits_at_once(
+    settings: Settings, sql: psycopg.Connection, agent: FakeAgent, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    secret_values = {
+        "DATABASE_PASSWORD": settings.database.password or "",
+        "ENROL_TOKEN": settings.enrol_token,
+        "OPERATOR_TOKEN": settings.operator_token,
+    }
+    for name, value in secret_values.items():
+        (tmp_path / name).write_text(value)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "dashboard.api",
+        env={
+            **PLAIN,
+            "PATH": "/usr/bin",
+            "OVERLORD_LISTEN": f"127.0.0.1:{port}",
+            "OVERLORD_AGENT_URL": agent.url,
+            "OVERLORD_DATABASE_HOST": settings.database.host,
+            **{f"OVERLORD_{name}_FILE": str(tmp_path / name) for name in secret_values},
+        },
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        headers = {"Authorization": f"Bearer {settings.operator_token}"}
+        url = f"http://127.0.0.1:{port}"
+        async with asyncio.timeout(60), httpx.AsyncClient(headers=headers, base_url=url) as http:
+            while True:
+                try:
+                    assert (await http.get("/api/health")).status_code == 200
+                    break
+                except httpx.TransportError:
+                    assert process.returncode is None
+                    await asyncio.sleep(0.1)
+            async with http.stream("GET", "/api/stream", timeout=30) as answer:
+                lines = answer.aiter_lines()
+                assert await anext(lines) == "event: hello"
+                process.terminate()
+                async for _ in lines:
+                    pass
+            # Well before it would give up waiting for the stream to end by itself.
+            assert await asyncio.wait_for(process.wait(), 6) in {0, -15}
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
