@@ -116,6 +116,15 @@ def test_a_restarted_service_gets_its_time_again() -> None:
     assert RestartService("api") not in decide(facts, history)
 
 
+def test_a_service_that_restarts_do_not_help_is_left_to_people_until_the_hour_is_over() -> None:
+    facts, history = unhealthy(UNHEALTHY_SECONDS)
+    when = tuple(facts.time - minutes * 60 for minutes in (30, 20, 10))
+    tired = remember(History(history.unhealthy_since, {"api": when}), facts)
+    assert RestartService("api") not in decide(facts, tired)
+    later = replace(facts, time=facts.time + 31 * 60)
+    assert RestartService("api") in decide(later, remember(tired, later))
+
+
 def test_a_service_that_recovers_is_forgotten() -> None:
     facts, history = unhealthy(UNHEALTHY_SECONDS - 1)
     well = replace(facts, containers=(Container("api", "running", "healthy"),))
