@@ -18,7 +18,7 @@ from sandbox.commands import SandboxError
 from sandbox.images.build import SERVER
 from sandbox.machines import network, registry
 from sandbox.machines.daemon import PROCESS as DOCKERD
-from sandbox.machines.daemon import Daemon, remove_cgroups, unmount_leftovers
+from sandbox.machines.daemon import Daemon
 from sandbox.machines.headscale import Headscale
 from sandbox.machines.processes import Processes
 from sandbox.progress import Progress
@@ -113,8 +113,7 @@ def destroy(world: World, progress: Progress) -> None:
     with progress.step("Stopping the vendors"):
         processes.stop(CLOUD_PROCESS)
     with progress.step("Removing servers"):
-        # A daemon that was killed has left its containers running: a new one finds them.
-        if world.docker_runtime.exists() and shutil.which("dockerd"):
+        if world.docker_data.exists() and shutil.which("dockerd"):
             try:
                 daemon.start()
                 daemon.remove_everything()
@@ -127,11 +126,10 @@ def destroy(world: World, progress: Progress) -> None:
         daemon.stop()
         processes.stop_strays()
     with progress.step("Removing network, mounts and state"):
-        remove_cgroups(world)
+        daemon.clear_leftovers()
         # The network has one name on the whole machine.
         if not processes.other_worlds():
             network.down()
-        unmount_leftovers(world)
         if failures:
             # The daemon's data cannot be trusted. Images are made again by the next install.
             shutil.rmtree(world.docker_data, ignore_errors=True)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from sandbox.commands import SandboxError, run, succeeds
 from sandbox.machines.processes import Processes
@@ -111,14 +114,30 @@ class Daemon:
         # Else dockerd reads the machine's own /etc/docker/daemon.json.
         (runtime / "daemon.json").write_text("{}\n")
         if not self.processes.find(PROCESS):
-            # A daemon that was killed leaves its file behind and a new one believes it.
-            (runtime / "docker.pid").unlink(missing_ok=True)
+            self.clear_leftovers()
         self.processes.start(PROCESS, daemon_command(self.world))
         self.processes.wait(PROCESS, self.answers, START_SECONDS)
 
     def stop(self) -> None:
         """Stop the daemon; containers that still run end with it."""
         self.processes.stop(PROCESS, STOP_SECONDS)
+
+    def clear_leftovers(self) -> None:
+        """Take away what a killed daemon left running, mounted and written.
+
+        A new daemon would believe the files, and wait for the old one's containers in vain.
+        Servers are off after this; their disks and the images are untouched.
+        """
+        runtime = self.world.docker_runtime
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                # containerd and its shims name the folder in their arguments.
+                if any(str(runtime / "exec") in word for word in process.cmdline()):
+                    process.kill()
+        remove_cgroups(self.world)
+        unmount_leftovers(self.world)
+        (runtime / "docker.pid").unlink(missing_ok=True)
+        shutil.rmtree(runtime / "exec", ignore_errors=True)
 
     def remove_everything(self) -> None:
         """Remove containers, volumes and networks. Images stay: they are the cache."""

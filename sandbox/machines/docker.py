@@ -47,6 +47,9 @@ REBOOT = "SIGRTMIN+5"
 REBOOT_EXIT_CODE = 129
 """The kernel ends the first process of a container by SIGHUP when the container reboots."""
 
+# In microseconds. Docker's `--cpus` would do too, but cannot be lifted from a running container.
+CPU_PERIOD = 100_000
+NO_QUOTA = -1
 SHARE_OF_MEMORY = 0.8
 """The most of this machine's memory that one server may use."""
 FIREWALL_CHAIN = "SANDBOX-FIREWALL"
@@ -87,10 +90,15 @@ def limits(cores: int, memory_gb: float, cpu_count: int, memory_bytes: int) -> l
     """Build the limits of a server, capped to what this machine can give."""
     memory = min(int(memory_gb * 2**30), int(memory_bytes * SHARE_OF_MEMORY))
     swap = memory  # equal to the memory means none
-    bounds = [f"--memory={memory}", f"--memory-swap={swap}"]
     # A server of more cores than there are here may use them all. A quota of all would bound
     # nothing, and make the kernel refuse the larger quotas of the server's own containers.
-    return [f"--cpus={cores}", *bounds] if cores < cpu_count else bounds
+    quota = cores * CPU_PERIOD if cores < cpu_count else NO_QUOTA
+    return [
+        f"--cpu-period={CPU_PERIOD}",
+        f"--cpu-quota={quota}",
+        f"--memory={memory}",
+        f"--memory-swap={swap}",
+    ]
 
 
 def create_command(

@@ -46,7 +46,7 @@ def command(server: MachineSpec) -> list[str]:
 def test_a_server_gets_its_fixed_address_and_limits() -> None:
     words = command(spec())
     assert "--ip=198.51.100.10" in words
-    assert "--cpus=2" in words, "no more processors than this machine has"
+    assert "--cpu-quota=-1" in words, "all processors, where the server has more of them"
     assert f"--memory={8 * GIB}" in words
     assert f"--memory-swap={8 * GIB}" in words, "no swap"
     assert words[-1] == "overlord-sandbox/server:debian-12"
@@ -64,6 +64,10 @@ def test_a_server_without_an_ipv4_address_has_no_network() -> None:
     assert "--network=none" in words
     assert not any(word.startswith("--ip=") for word in words)
     assert "--label=overlord.server.ipv6=" in words
+
+
+def test_a_server_smaller_than_this_machine_is_held_to_its_cores() -> None:
+    assert "--cpu-quota=200000" in limits(2, 4, cpu_count=8, memory_bytes=64 * GIB)
 
 
 def test_memory_is_capped_to_a_share_of_this_machine() -> None:
