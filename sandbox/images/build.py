@@ -35,6 +35,7 @@ STAMP_LABEL = "overlord.sandbox.stamp"
 SERVER_PROGRAMS = ("tailscale", "tailscaled", "docker-compose")
 ROOTFS_SECONDS = 1200
 BUILD_SECONDS = 600
+CACHED_BUILDS = "24h"
 
 # User ids that the official images have and Debian's packages do not, made before the packages.
 ROOTFS_USERS = {"postgres": (999, "/var/lib/postgresql"), "nginx": (101, "/var/cache/nginx")}
@@ -162,7 +163,7 @@ class Images:
         ]
         if not due:
             return
-        official = self._hub_answers(due)
+        official = self._hub_answers()
         with registry.for_pushing(self.world) as address:
             for image in due:
                 target = f"{address}/{image.reference}"
@@ -179,10 +180,12 @@ class Images:
                     # The registry has it; this name would be of no use again.
                     self.docker("rmi", "--no-prune", target)
                 self.stamps.write(f"image-{image.name}", self.service_stamp(image))
+        # Recent ones are the builder's cache.
+        self.docker("image", "prune", "--force", f"--filter=until={CACHED_BUILDS}")
 
-    def _hub_answers(self, due: Iterable[Wanted]) -> bool:
+    def _hub_answers(self) -> bool:
         """Try to fetch one official image; whoever cannot have one cannot have any."""
-        for image in due:
+        for image in self.wanted:
             if image.registry:
                 source = f"{image.registry}/{image.reference}"
                 with self.progress.step(f"Looking for the official image {source}"):
