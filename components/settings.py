@@ -51,12 +51,16 @@ _KEY_KINDS = (
 
 # Users and groups that exist on a fresh Ubuntu or Debian, and the deploy user. A new user also gets
 # a group of its name, so a taken group (such as operator) is as bad as a taken user.
-_TAKEN_NAMES = set(
-    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats "
-    "nobody _apt adm tty disk kmem dialout fax voice cdrom floppy tape sudo audio dip operator src "
-    "shadow utmp video sasl plugdev staff users nogroup messagebus syslog systemd-network "
-    "systemd-resolve systemd-timesync sshd docker ubuntu debian overlord-deploy".split()
-)
+# fmt: off
+_TAKEN_NAMES = frozenset({
+    "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy",
+    "www-data", "backup", "list", "irc", "gnats", "nobody", "_apt", "adm", "tty", "disk", "kmem",
+    "dialout", "fax", "voice", "cdrom", "floppy", "tape", "sudo", "audio", "dip", "operator",
+    "src", "shadow", "utmp", "video", "sasl", "plugdev", "staff", "users", "nogroup", "messagebus",
+    "syslog", "systemd-network", "systemd-resolve", "systemd-timesync", "sshd", "docker", "ubuntu",
+    "debian", "overlord-deploy",
+})
+# fmt: on
 
 
 @dataclass(frozen=True)

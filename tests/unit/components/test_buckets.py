@@ -27,12 +27,13 @@ def b2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     monkeypatch.setenv("OVERLORD_B2_KEY", "key")
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     monkeypatch.setattr(bundle_object, "WORK_DIR", tmp_path)
-    s3._client.cache_clear()
     with mock_aws():
+        # One client for all tests of this file: making one takes longer than most of them.
         client = s3.s3_client(ENDPOINT, REGION, lambda _: None)
-        client.meta.events.register("before-send.s3", refuse_what_b2_refuses)
+        client.meta.events.register(
+            "before-send.s3", refuse_what_b2_refuses, unique_id="as-strict-as-b2"
+        )
         yield client
-    s3._client.cache_clear()
 
 
 def refuse_what_b2_refuses(request: Any, **_: Any) -> None:

@@ -79,7 +79,7 @@ def test_a_minimal_configuration_is_enough_and_has_safe_defaults() -> None:
         ({"zoneId": "example"}, "zoneId", "32 hexadecimal", "overview page"),
         ({"image": "windows-11"}, "image", "no image", "ubuntu-24.04"),
         ({"serverTypes": ["BIG"]}, "serverTypes[0]", "server type", "cpx32"),
-        ({"adminUser": "root"}, "adminUser", "taken", "other than root"),
+        ({"adminUser": "root"}, "adminUser", "taken", "Linux user name"),
         ({"adminSshKeys": ["ssh-ed25519 AAAA"]}, "adminSshKeys[0]", "damaged", "public keys"),
         ({"adminSshKeys": ["ssh-dss AAAA x"]}, "adminSshKeys[0]", "not accepted", "ssh-ed25519"),
         ({"adminSshKeys": ["hello"]}, "adminSshKeys[0]", "no SSH public key", "ssh-ed25519"),
