@@ -172,7 +172,8 @@ export interface NodeReport {
   node: string;
   self: boolean;
   at: string;
-  status: NodeStatus | null;
+  /** A NodeStatus, as far as the agent is of this release. */
+  status: unknown;
   error: string | null;
 }
 

@@ -38,6 +38,22 @@ export function commandParts(sentence: string): { text: string; command: boolean
     .filter((part) => part.text !== "");
 }
 
+/**
+ * Whether a document has what the page draws. The agent of the other node may be of another
+ * release, older or newer.
+ */
+export function isReadable(document: unknown): document is NodeStatus {
+  if (document === null || typeof document !== "object") return false;
+  const status = document as Record<string, unknown>;
+  const lists = ["expected", "containers", "problems", "errors"];
+  const records = ["service_trouble", "disk", "memory", "tailnet", "boot"];
+  return (
+    typeof status["time"] === "number" &&
+    lists.every((name) => Array.isArray(status[name])) &&
+    records.every((name) => status[name] !== null && typeof status[name] === "object")
+  );
+}
+
 /** Whether the page may still believe a document of that age; the agent makes one every few seconds. */
 export function isStale(status: NodeStatus, now: number): boolean {
   return now - status.time * 1000 > 60_000;

@@ -560,6 +560,15 @@ describe("the other pages", () => {
     await accessible(page);
   });
 
+  test("a node whose agent cannot be read is said to be unknown, beside the other", async () => {
+    server.peerUnreadable = true;
+    const page = await openPage("/nodes");
+    await page.getByRole("heading", { name: "vps-02" }).waitFor();
+    expect(await page.locator(".failure").innerText()).toContain("Nothing is known of vps-02");
+    expect(await page.locator("tbody tr").count()).toBe(9);
+    expect(complaints).toEqual([]);
+  });
+
   test("the audit log says who changed what", async () => {
     const page = await openPage("/audit");
     await page.locator("tbody tr").first().waitFor();

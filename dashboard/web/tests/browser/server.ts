@@ -38,6 +38,8 @@ export class FakeServer {
   refuseStreams = false;
   /** Nothing below /api/ answers but 503. */
   apiAway = false;
+  /** The peer's agent is of a release that the page does not know. */
+  peerUnreadable = false;
   private readonly server: Server;
   private readonly streams = new Set<ServerResponse>();
   private heartbeat: NodeJS.Timeout;
@@ -166,7 +168,12 @@ export class FakeServer {
       const items = this.events.filter((one) => !id || one.device_id === id);
       return json({ items, next: null });
     }
-    if (path === "/api/nodes") return json({ nodes: answers.makeNodes(now) });
+    if (path === "/api/nodes") {
+      const [own, peer] = answers.makeNodes(now);
+      return json({
+        nodes: [own, this.peerUnreadable ? { ...peer, status: { leader: true } } : peer],
+      });
+    }
     if (path === "/api/audit") return json({ items: answers.makeAudit(now), next: null });
     if (path === "/api/alerts") return json(answers.makeAlerts(now));
     if (path === "/api/silences" && request.method === "POST") {

@@ -121,10 +121,21 @@ test("the device page has its history, events and reports", async () => {
   await page.screenshot({ path: join(PICTURES, "live-device.png") });
 });
 
-test.each(["", "alerts", "nodes", "audit"])("page /%s shows no failure", async (path) => {
+test.each([
+  ["", "Devices"],
+  ["alerts", "Alerts"],
+  ["nodes", "vps-01"],
+  ["audit", "Audit"],
+])("page /%s shows no failure", async (path, heading) => {
+  const complaints: string[] = [];
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("console", (message) => {
+    if (message.type() === "error") complaints.push(message.text());
+  });
   await page.goto(`${url}/#/${path}`);
-  await page.locator(".panel").first().waitFor();
+  await page.getByRole("heading", { name: heading, exact: true }).waitFor();
   await page.waitForTimeout(2_000); // each page asks at once; a failure would show by then
   await page.screenshot({ path: join(PICTURES, `live-${path || "fleet"}.png`) });
   expect(await page.locator(".failure").allInnerTexts()).toEqual([]);
+  expect(complaints).toEqual([]);
 });

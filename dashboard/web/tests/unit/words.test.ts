@@ -5,9 +5,10 @@ import type { Alert, NodeStatus } from "../../src/api";
 import { readChoices } from "../../src/choices";
 import { describe, pairs } from "../../src/events";
 import { ago, bytes, longSpan, metricTitle, metricValue, span } from "../../src/format";
-import { commandParts, isStale, servicesOf } from "../../src/nodes";
+import { commandParts, isReadable, isStale, servicesOf } from "../../src/nodes";
 import { newSilence } from "../../src/silence";
 import { parseTags } from "../../src/tags";
+import { makeNodes } from "../browser/answers";
 import { NOW } from "./devices";
 
 suite("numbers and times", () => {
@@ -79,6 +80,14 @@ suite("events", () => {
 test("a change in the audit log says from what to what", () => {
   const detail = { from: { name: "pi-1", tags: ["a", "b"] }, to: { name: "Roof", tags: [] } };
   expect(pairs(detail)).toBe("from (name pi-1, tags a b), to (name Roof, tags none)");
+});
+
+test("an agent's document of another shape is not taken for one", () => {
+  const [own] = makeNodes(NOW);
+  expect(isReadable(own!.status)).toBe(true);
+  expect(isReadable({ leader: true })).toBe(false);
+  expect(isReadable({ ...(own!.status as object), problems: null })).toBe(false);
+  expect(isReadable(null)).toBe(false);
 });
 
 test("remedies have their commands apart", () => {
