@@ -43,6 +43,10 @@ def up(world: World, progress: Progress) -> None:
     world.log.mkdir(exist_ok=True)
     for folder in ("pulumi", "pulumi-home"):
         (world.state / folder).mkdir(exist_ok=True)
+    downloaded = world.state / "pulumi-home" / "plugins"
+    if not downloaded.exists():
+        (world.pulumi_cache / "plugins").mkdir(parents=True, exist_ok=True)
+        downloaded.symlink_to(world.pulumi_cache / "plugins")
     ensure_ca(world.ca)
     ensure_tokens(world.tokens)
     write_ca_bundle(world)

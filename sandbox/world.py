@@ -99,6 +99,11 @@ class World:
         return self.cache / "registry"
 
     @property
+    def pulumi_cache(self) -> Path:
+        """Home of the Pulumi CLI during installation: official plugins are kept here."""
+        return self.cache / "pulumi"
+
+    @property
     def docker_data(self) -> Path:
         """Data root of our Docker daemon: images stay, servers do not."""
         return self.cache / "docker"
