@@ -13,6 +13,7 @@ from sandbox.machines.docker import NEEDED, capabilities, own_bounding_set
 from sandbox.world import World
 
 GIB = 2**30
+TUN = Path("/dev/net/tun")
 DISK_TO_INSTALL = 20 * GIB
 DISK_TO_RUN = 8 * GIB
 MEMORY = 6 * GIB
@@ -75,10 +76,8 @@ def check_machine(world: World, disk: int) -> None:
             f"root lacks capabilities here: {', '.join(sorted(lacking))}",
             "leave the container this runs in, or start that with more capabilities",
         )
-    if not Path("/dev/net/tun").exists():
-        raise SandboxError(
-            "/dev/net/tun is missing, and the tailnet needs it", "run `modprobe tun`"
-        )
+    if not TUN.exists():
+        raise SandboxError(f"{TUN} is missing, and the tailnet needs it", "run `modprobe tun`")
     world.cache.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(world.cache).free
     if free < disk:
