@@ -41,7 +41,7 @@ def test_the_capabilities_that_are_missing_are_named(
     able: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(requirements, "own_bounding_set", lambda: 0)
-    with pytest.raises(SandboxError, match="NET_ADMIN.*SYS_ADMIN"):
+    with pytest.raises(SandboxError, match=r"NET_ADMIN.*SYS_ADMIN"):
         requirements.check_machine(World(tmp_path), 0)
 
 
