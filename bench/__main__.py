@@ -51,15 +51,8 @@ def empty_program(sandbox: SandboxWorld, folder: Path) -> tuple[float, float]:
 
 def bare_boot(sandbox: SandboxWorld) -> float:
     """Time from the order of a server with an empty user_data to the end of its cloud-init."""
-    client = sandbox.hetzner
-    server_type = client.server_types.get_by_name("cpx32")
-    image = client.images.get_by_name_and_architecture("debian-12", "x86")
-    assert server_type is not None
-    assert image is not None
     started = time.monotonic()
-    order = client.servers.create(
-        name="bare", server_type=server_type, image=image, user_data="#cloud-config\n{}\n"
-    )
+    order = sandbox.order_server("bare", user_data="#cloud-config\n{}\n")
     eventually(
         "cloud-init of the bare server",
         lambda: "status: done" in sandbox.on_node("bare", "cloud-init", "status", check=False).text,

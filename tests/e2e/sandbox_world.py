@@ -19,6 +19,7 @@ import requests
 import yaml
 from botocore.config import Config
 from hcloud import Client
+from hcloud.servers.domain import CreateServerResponse
 
 from sandbox import world as fixed
 from sandbox.machines.daemon import Docker
@@ -165,6 +166,29 @@ class SandboxWorld:
         """Hetzner's own client."""
         return Client(token=self.env["HCLOUD_TOKEN"], api_endpoint=fixed.HETZNER_URL)
 
+    def order_server(self, name: str, **order: Any) -> CreateServerResponse:
+        """Order a server by hand, as someone else in the same project would."""
+        image = self.hetzner.images.get_by_name_and_architecture("debian-12", "x86")
+        assert image is not None
+        server_type = self.hetzner.server_types.get_by_name("cpx32")
+        assert server_type is not None
+        return self.hetzner.servers.create(name=name, server_type=server_type, image=image, **order)
+
+    def servers(self) -> dict[str, dict[str, Any]]:
+        """Hetzner's own description of each server, by name."""
+        return {server["name"]: server for server in self.vendor_bodies("servers")}
+
+    def vendor_bodies(self, kind: str) -> list[dict[str, Any]]:
+        """Raw bodies of a kind of Hetzner's objects."""
+        answer = requests.get(
+            f"{fixed.HETZNER_URL}/{kind}",
+            params={"per_page": "50"},
+            headers={"Authorization": f"Bearer {self.env['HCLOUD_TOKEN']}"},
+            timeout=20,
+        )
+        answer.raise_for_status()
+        return list(answer.json()[kind])
+
     def cloudflare(self, method: str, path: str, body: Any = None) -> Any:
         """A call to Cloudflare's API; its result."""
         token = self.env["CLOUDFLARE_API_TOKEN"]
@@ -182,14 +206,14 @@ class SandboxWorld:
     def s3(self) -> Any:
         """The S3 client of the operator."""
         env = self.env
-        return boto3.client(
+        return boto3.client(  # type: ignore[no-untyped-call]
             "s3",
             endpoint_url=fixed.S3_URL,
             region_name="eu-central-003",
             aws_access_key_id=env["OVERLORD_B2_KEY_ID"],
             aws_secret_access_key=env["OVERLORD_B2_KEY"],
             verify=env["AWS_CA_BUNDLE"],
-            config=Config(
+            config=Config(  # type: ignore[no-untyped-call]
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 s3={"addressing_style": "path"},

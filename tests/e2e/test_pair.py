@@ -139,5 +139,5 @@ def test_no_secret_is_readable_in_plain_outputs_or_in_user_data_that_still_works
 
 def test_the_servers_hang_on_the_sandboxs_own_bridge(pair: SandboxWorld) -> None:
     assert command(["ip", "link", "show", BRIDGE], timeout=5).code == 0
-    for server in pair.hetzner.servers.get_all():
-        assert server.public_net.ipv4.ip.startswith("198.51.100.")
+    for server in pair.servers().values():
+        assert server["public_net"]["ipv4"]["ip"].startswith("198.51.100.")

@@ -11,8 +11,8 @@ from tests.e2e.sandbox_world import SandboxWorld, project_copy
 def identities(pair: SandboxWorld) -> dict[str, tuple[int, str, str]]:
     """Id and addresses by server name."""
     return {
-        server.name: (server.id, server.public_net.ipv4.ip, server.public_net.ipv6.ip)
-        for server in pair.hetzner.servers.get_all()
+        name: (server["id"], server["public_net"]["ipv4"]["ip"], server["public_net"]["ipv6"]["ip"])
+        for name, server in pair.servers().items()
     }
 
 
@@ -33,7 +33,7 @@ def test_a_rebuild_of_vps_02_replaces_that_one_server_and_keeps_its_addresses(
     assert not any("server" in name for name in pair.planned(asked))
     pair.up().must()
     assert identities(pair) == after
-    assert all(server.protection["delete"] for server in pair.hetzner.servers.get_all())
+    assert all(server["protection"]["delete"] for server in pair.servers().values())
 
 
 def test_a_plain_up_makes_a_burnt_down_server_again(pair: SandboxWorld) -> None:

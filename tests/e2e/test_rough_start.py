@@ -96,20 +96,13 @@ def test_a_sold_out_location_lists_what_was_tried(empty: SandboxWorld) -> None:
 
 
 def test_a_server_name_that_is_taken_is_never_touched(empty: SandboxWorld) -> None:
-    key = empty.hetzner.servers.create(
-        name="vps-01",
-        server_type=empty.hetzner.server_types.get_by_name("cx23"),
-        image=empty.hetzner.images.get_by_name_and_architecture("debian-12", "x86"),
-        location=empty.hetzner.locations.get_by_name("nbg1"),
-        start_after_create=False,
-    )
-    stranger = key.server
+    stranger = empty.order_server("vps-01", start_after_create=False).server
     try:
         run = empty.up()
         assert run.code != 0
         assert "vps-01" in run.text
         assert "exists already" in run.text
-        assert empty.hetzner.servers.get_by_id(stranger.id).name == "vps-01"
+        assert empty.servers()["vps-01"]["id"] == stranger.id
     finally:
         stranger.delete().wait_until_finished()
 

@@ -65,9 +65,13 @@ def api() -> Iterator[Api]:
         assert migrate(migration)
         settings = Settings(
             node="vps-01",
+            peer="vps-02",
             listen_host="127.0.0.1",
             listen_port=0,
             agent_url=agent.url,
+            peer_agent_url="http://127.0.0.1:1",
+            alertmanager_url="http://127.0.0.1:1",
+            loki_url=None,
             database=DatabaseSettings(
                 host=migration.host, password=migration.app_password, pool_size=4
             ),
