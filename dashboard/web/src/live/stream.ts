@@ -24,7 +24,8 @@ export interface StreamOptions {
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 30_000;
 const SILENCE_MS = 25_000;
-const OPEN_TIMEOUT_MS = 10_000;
+/** From the request to the first word; a proxy that accepts and says nothing is no stream. */
+const FIRST_WORD_MS = 10_000;
 
 /**
  * Time to wait before a try, in milliseconds.
@@ -82,13 +83,12 @@ export class LiveStream {
       }, milliseconds);
     };
     try {
-      watch(OPEN_TIMEOUT_MS);
+      watch(FIRST_WORD_MS);
       const response = await this.options.open(attempt.signal);
       if (!response.body) throw new Error("the stream has no body");
       const silence = this.options.silenceMs ?? SILENCE_MS;
       const parser = new EventParser();
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      watch(silence);
       let live = false;
       for (;;) {
         const { done, value } = await reader.read();

@@ -110,6 +110,14 @@ describe("the live stream", () => {
     expect(states.at(-1)).toMatchObject({ kind: "cut", reason: "nothing came for too long" });
   });
 
+  test("that is accepted but says nothing is given up after 10 s", async () => {
+    stream.start();
+    await vi.advanceTimersByTimeAsync(9_900);
+    expect(kinds()).toEqual(["connecting"]);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(kinds()).toEqual(["connecting", "cut"]);
+  });
+
   test("waits longer after each failure, and never beyond half a minute", async () => {
     server.failWith = new ApiError("The server cannot be reached.", 0);
     stream.start();
