@@ -16,6 +16,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from sandbox.cloud.certificates import ensure_ca
 from sandbox.commands import SandboxError
 from sandbox.images.build import SERVER
+from sandbox.locks import release_stale_locks
 from sandbox.machines import network, registry
 from sandbox.machines.daemon import PROCESS as DOCKERD
 from sandbox.machines.daemon import Daemon
@@ -65,6 +66,8 @@ def up(world: World, progress: Progress) -> None:
         Headscale(world).start()
     with progress.step("Hetzner, Cloudflare, Tailscale and Backblaze, emulated"):
         start_cloud(world)
+    for pid in release_stale_locks(world):
+        progress.note(f"Pulumi (process {pid}) was killed; its lock on the stack is released")
 
 
 def start_cloud(world: World) -> None:
