@@ -12,7 +12,7 @@ SANDBOX := $(BIN)/python -m sandbox
 IN_SANDBOX := eval "$$($(SANDBOX) env)" &&
 ARGS ?=
 
-.PHONY: help venv lock install world up preview refresh status ssh logs destroy clean test lint fmt config-test e2e bench
+.PHONY: help venv lock install world up preview refresh status ssh logs destroy clean test web-test lint fmt config-test e2e bench
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ clean: destroy ## remove the sandbox and the Python environment; the download ca
 
 test: venv ## unit and contract tests: Python alone, no root, no Docker, no cloud
 	@$(BIN)/python -m pytest $(ARGS)
+
+web-test: ## build the dashboard page, its unit tests and format; needs Node.js 20.19 or newer
+	@cd dashboard/web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent lint \
+	  && npm run --silent build && npm run --silent test:unit
 
 lint: venv ## format check, lint, types
 	@$(BIN)/ruff format --check .

@@ -11,7 +11,6 @@ from sandbox.world import BRIDGE
 from tests.e2e.sandbox_world import SandboxWorld, command, eventually
 
 NODES = ("vps-01", "vps-02")
-PREVIEW_SECONDS = 5.0
 
 
 def enrol(pair: SandboxWorld, device: str) -> str:
