@@ -40,7 +40,7 @@ def empty() -> SandboxWorld:
         ({"overlord:locations": ["fsn1", "fsn1"]}, ("overlord:locations", "fsn1", "two different")),
         ({"overlord:adminCidrs": ["0.0.0.0/0"]}, ("overlord:adminCidrs", "whole internet")),
         ({"overlord:serverTypes": ["cx999"]}, ("cx999", "vps-0")),
-        ({"overlord:publicName": None}, ("overlord:publicName", "not set")),
+        ({"overlord:publicName": None}, ("publicName", "missing configuration value")),
         ({"overlord:fleetsize": 50}, ("overlord:fleetsize", "fleetSize")),
     ],
     ids=["same location twice", "open ssh", "unknown server type", "missing", "misspelt"],
