@@ -16,7 +16,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from sandbox.cloud.certificates import ensure_ca
 from sandbox.commands import SandboxError
 from sandbox.images.build import SERVER
-from sandbox.locks import release_stale_locks
+from sandbox.killed_pulumi import end_orphaned_plugins, release_stale_locks
 from sandbox.machines import network, registry
 from sandbox.machines.daemon import PROCESS as DOCKERD
 from sandbox.machines.daemon import Daemon
@@ -66,6 +66,7 @@ def up(world: World, progress: Progress) -> None:
         Headscale(world).start()
     with progress.step("Hetzner, Cloudflare, Tailscale and Backblaze, emulated"):
         start_cloud(world)
+    end_orphaned_plugins(world)
     for pid in release_stale_locks(world):
         progress.note(f"Pulumi (process {pid}) was killed; its lock on the stack is released")
 
@@ -132,6 +133,7 @@ def destroy(world: World, progress: Progress) -> None:
                 processes.stop(name)
         daemon.stop()
         processes.stop_strays()
+        end_orphaned_plugins(world)
     with progress.step("Removing network, mounts and state"):
         daemon.clear_leftovers()
         # The network has one name on the whole machine.
