@@ -17,6 +17,7 @@ ORDER = (
     "test_changes",
     "test_drift",
     "test_rebuild",
+    "test_bad_boots",
     "test_state_backend",
     "test_destroy",
     "test_rough_start",
