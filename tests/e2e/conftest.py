@@ -18,7 +18,6 @@ ORDER = (
     "test_drift",
     "test_rebuild",
     "test_bad_boots",
-    "test_state_backend",
     "test_destroy",
     "test_rough_start",
 )
