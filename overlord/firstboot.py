@@ -88,7 +88,7 @@ def software(context: Context) -> Notes:
         )
     wanted = needs("ubuntu" if distribution == "ubuntu" else "debian", codename)
     container = is_container(context.runner)
-    lacking = missing(wanted, host_actions.program_present, container)
+    lacking = missing(wanted, host_actions.present, container)
     installed = host_actions.install(lacking, context.paths, context.runner, context.download)
     return [f"installed {' '.join(installed)}"] if installed else ["nothing missing"]
 

@@ -51,6 +51,8 @@ class Need:
     repository: Repository | None = None
     only_on_real_machine: bool = False
     """Not needed where the host of a container does it."""
+    module: bool = False
+    """A module of the distribution's Python and not a program on PATH."""
 
 
 def needs(distribution: Distribution, codename: str) -> tuple[Need, ...]:
@@ -73,17 +75,19 @@ def needs(distribution: Distribution, codename: str) -> tuple[Need, ...]:
         Need("fail2ban-server", ("fail2ban", "python3-systemd")),
         Need("unattended-upgrade", ("unattended-upgrades",)),
         Need("chronyd", ("chrony",), only_on_real_machine=True),
+        # The role manager's way to PostgreSQL.
+        Need("psycopg", ("python3-psycopg",), module=True),
     )
 
 
 def missing(
-    wanted: tuple[Need, ...], present: Callable[[str], bool], container: bool
+    wanted: tuple[Need, ...], present: Callable[[Need], bool], container: bool
 ) -> tuple[Need, ...]:
     """What has to be installed."""
     return tuple(
         need
         for need in wanted
-        if not (need.only_on_real_machine and container) and not present(need.program)
+        if not (need.only_on_real_machine and container) and not present(need)
     )
 
 

@@ -1,6 +1,7 @@
 """Brings the machine below the containers to what host.py and software.py describe."""
 
 import hashlib
+import importlib.util
 import platform
 import shutil
 from collections.abc import Callable
@@ -127,8 +128,14 @@ def _add_repository(
     write(paths.root / f"etc/apt/sources.list.d/{repository.name}.list", f"{line}\n".encode())
 
 
-def program_present(program: str) -> bool:
-    """Whether a program can be run here."""
+def present(need: Need) -> bool:
+    """Whether a program can be run here, or a module of Python be imported."""
+    if need.module:
+        return importlib.util.find_spec(need.program) is not None
+    return _program_present(need.program)
+
+
+def _program_present(program: str) -> bool:
     plugins = ("/usr/libexec", "/usr/lib", "/usr/local/lib", "/usr/local/libexec")
     if program == "docker-compose":
         homes = [Path(home, "docker/cli-plugins/docker-compose") for home in plugins]

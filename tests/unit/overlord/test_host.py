@@ -179,6 +179,11 @@ def test_only_what_is_missing_is_installed() -> None:
     assert missing(wanted, lambda _: True, container=False) == ()
 
 
+def test_a_module_of_python_is_looked_for_where_python_looks() -> None:
+    assert host_actions.present(Need("json", ("python3",), module=True))
+    assert not host_actions.present(Need("no_such_module", ("python3-none",), module=True))
+
+
 def test_a_repository_with_another_key_is_refused(tmp_path: Path) -> None:
     paths = write_boot(tmp_path)
     runner = FakeRunner({"gpg": Result(0, "fpr:::::::::" + "0" * 40 + ":\n")})
