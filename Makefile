@@ -11,8 +11,10 @@ SANDBOX := $(BIN)/python -m sandbox
 # Pulumi in the sandbox's world: its endpoints, tokens and state backend, nothing of yours.
 IN_SANDBOX := eval "$$($(SANDBOX) env)" &&
 ARGS ?=
+# Tests at a time: most of them wait, so more than there are cores.
+JOBS ?= 4
 
-.PHONY: help venv lock install world up preview refresh status ssh logs destroy clean test web-test lint fmt config-test e2e bench
+.PHONY: help venv lock install world up preview refresh status ssh logs destroy clean test web-test provider-test lint fmt config-test e2e bench
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,11 +73,14 @@ clean: destroy ## remove the sandbox and the Python environment; the download ca
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 test: venv ## unit and contract tests: Python alone, no root, no Docker, no cloud
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 web-test: ## build the dashboard page, its unit tests and format; needs Node.js 20.19 or newer
 	@cd dashboard/web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent lint \
 	  && npm run --silent build && npm run --silent test:unit
+
+provider-test: ## the sandbox's stand-ins for Pulumi's plugins; needs Go 1.26 or newer
+	@cd sandbox/providers && go vet ./... && go test ./...
 
 lint: venv ## format check, lint, types
 	@$(BIN)/ruff format --check .

@@ -7,48 +7,23 @@ from pathlib import Path
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import read_shared_secrets, share
 from overlord.commands.systemd import Systemd
-from overlord.firstboot import (
-    ADDRESS_TIMEOUT,
-    Context,
-    StepFunction,
-    admin,
-    agent,
-    clock,
-    docker,
-    fail2ban,
-    firewall,
-    guard,
-    healthy,
-    software,
-    ssh,
-    sysctl,
-    tool,
-    updates,
-)
+from overlord.firstboot import ADDRESS_TIMEOUT, STEPS, Context, StepFunction, healthy
 from overlord.host import AGENT_UNIT
 from overlord.layout import expected_of, stack_of
 from overlord.runner import check
 from overlord.tree import tree_digest
 
-HOST: tuple[tuple[str, StepFunction], ...] = (
-    ("tool", tool),
-    ("software", software),
-    ("admin", admin),
-    ("sysctl", sysctl),
-    ("ssh", ssh),
-    ("clock", clock),
-    ("firewall", firewall),
-    ("fail2ban", fail2ban),
-    ("updates", updates),
-    ("guard", guard),
-    ("docker", docker),
-    ("agent", agent),
-)
+
+def host_steps() -> tuple[tuple[str, StepFunction], ...]:
+    """The steps of the first boot that see to the host: all up to the agent but the joining of the
+    tailnet, which is done once. What follows starts the stack, and a change does that its way."""
+    names = [name for name, _ in STEPS]
+    return tuple(step for step in STEPS[: names.index("agent") + 1] if step[0] != "tailnet")
 
 
 def settle(context: Context, recreate: tuple[str, ...], say: Callable[[str], object]) -> None:
     """Host, agent, stack, health, in this order. Raises OverlordError."""
-    for _, function in HOST:
+    for _, function in host_steps():
         function(context)
     _refresh_agent(context)
     paths, name = context.paths, context.node.name

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.config.conftest import RenderedNode, written
+from tests.support.ports import free_port
 from tests.support.programs import check, command, native, running
 from tests.support.stack import VPS_01, context
 
@@ -51,12 +52,6 @@ def certificate(folder: Path) -> None:
             serialization.NoEncryption(),
         )
     )
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @dataclass

@@ -22,13 +22,9 @@ from sandbox.cloud.edge.origin import expected
 from tests.contract.conftest import ZONE, RunningCloud
 from tests.contract.fakes import FakeDriver, FakeTailnet
 from tests.contract.origins import OriginServer, origin
+from tests.support.ports import free_port
 
 FLEET = f"fleet.{ZONE}"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -141,6 +141,10 @@ class SandboxWorld:
         run = command(["docker", "exec", container, *argv], env=env, timeout=timeout)
         return run.must() if check else run
 
+    def status_of(self, node: str) -> dict[str, Any]:
+        """What a node says of itself: `overlordctl status --json`."""
+        return dict(json.loads(self.on_node(node, "overlordctl", "status", "--json").text))
+
     def docker(self, *arguments: str) -> str:
         """Docker of the sandbox itself, which runs the servers."""
         return Docker(self.world)(*arguments)

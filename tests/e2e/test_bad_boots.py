@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -56,7 +55,7 @@ def rebuild(pair: SandboxWorld, folder: Path, spoil: Callable[[], None]) -> Run:
 
 def healthy(pair: SandboxWorld) -> bool:
     """Whether the node says that it is well."""
-    return bool(json.loads(pair.on_node(NODE, "overlordctl", "status", "--json").text)["healthy"])
+    return bool(pair.status_of(NODE)["healthy"])
 
 
 def test_a_bundle_with_a_wrong_checksum_is_refused_and_the_right_one_is_taken_by_the_next_up(

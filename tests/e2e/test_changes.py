@@ -58,10 +58,7 @@ def test_the_changed_rule_runs_on_both_nodes_and_the_standby_had_it_first(
     for node in ("vps-02", "vps-01"):
         assert expression_on(pair, node, alert) == "vector(0) > 1"
     print(f"\none alert rule changed: {run.seconds:.1f} s", flush=True)
-    applied = {
-        node: json.loads(pair.on_node(node, "overlordctl", "status", "--json").text)["release"]
-        for node in ("vps-01", "vps-02")
-    }
+    applied = {node: pair.status_of(node)["release"] for node in ("vps-01", "vps-02")}
     assert applied["vps-01"] == applied["vps-02"]
 
 
@@ -69,14 +66,14 @@ def test_a_change_that_cannot_run_fails_the_update_and_leaves_the_previous_stack
     pair: SandboxWorld, tmp_path: Path
 ) -> None:
     broken = project_copy(tmp_path)
-    before = json.loads(pair.on_node("vps-02", "overlordctl", "status", "--json").text)["release"]
+    before = pair.status_of("vps-02")["release"]
     alert = change_one_alert_rule(broken, "this is not a query (")
     run = pair.up(broken)
     assert run.code != 0
     assert "vps-02" in run.text
     assert "prometheus" in run.text.lower()
     for node in ("vps-01", "vps-02"):
-        status = json.loads(pair.on_node(node, "overlordctl", "status", "--json").text)
+        status = pair.status_of(node)
         assert status["healthy"] is True
         assert status["release"] == before
         assert expression_on(pair, node, alert) == "vector(0) > 1"

@@ -36,7 +36,7 @@ def query(pair: SandboxWorld, node: str, sql: str) -> str:
 
 def test_both_nodes_are_healthy_and_their_first_boot_names_every_step(pair: SandboxWorld) -> None:
     for node in NODES:
-        status = json.loads(pair.on_node(node, "overlordctl", "status", "--json").text)
+        status = pair.status_of(node)
         assert status["healthy"] is True, status
         assert status["node"] == node
         steps = {step["name"]: step["state"] for step in status["boot"]["steps"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tests.e2e.sandbox_world import SandboxWorld, project_copy
@@ -27,7 +26,7 @@ def test_a_rebuild_of_vps_02_replaces_that_one_server_and_keeps_its_addresses(
     assert after["vps-01"] == before["vps-01"]
     assert after["vps-02"][0] != before["vps-02"][0]
     assert after["vps-02"][1:] == before["vps-02"][1:]
-    status = json.loads(pair.on_node("vps-02", "overlordctl", "status", "--json").text)
+    status = pair.status_of("vps-02")
     assert status["healthy"] is True
     # Leaving the setting there rebuilds nothing more; removing it neither, and protects again.
     assert not any("server" in name for name in pair.planned(asked))
@@ -47,6 +46,6 @@ def test_a_plain_up_makes_a_burnt_down_server_again(pair: SandboxWorld) -> None:
     after = identities(pair)
     assert after["vps-01"] == before["vps-01"]
     assert after["vps-02"][1:] == before["vps-02"][1:]
-    status = json.loads(pair.on_node("vps-02", "overlordctl", "status", "--json").text)
+    status = pair.status_of("vps-02")
     assert status["healthy"] is True
     pair.pulumi("preview", "--expect-no-changes").must()

@@ -13,45 +13,12 @@ import (
 	"overlord/sandbox/providers/kit"
 )
 
-var localCommand = kit.Resource[client]{
-	Token: "command:local:Command",
-	Fields: append([]kit.Field{
-		{Name: "dir", Type: kit.String},
-		{Name: "interpreter", Type: kit.List, Elem: kit.Items(kit.String)},
-		{Name: "assetPaths", Type: kit.List, Validate: unsupported},
-		{Name: "archivePaths", Type: kit.List, Validate: unsupported},
-	}, commandFields...),
-	SecretOutputs: secretOutputs,
-	Opaque:        true,
-	Plan:          planOutputs,
-
-	Create: func(c *call, in kit.Props) (kit.Result, error) {
-		live := kit.Props{"stdout": "", "stderr": ""}
-		if in.Has("create") {
-			var err error
-			if live, err = runLocal(c, in, in.String("create"), nil); err != nil {
-				return kit.Result{}, err
-			}
-		}
-		return kit.Result{ID: newID("command"), Live: live}, nil
-	},
-
-	Update: func(c *call, _ string, state, in kit.Props, _ func(string) bool) (kit.Result, error) {
-		if command := onUpdate(in); command != "" {
-			live, err := runLocal(c, in, command, state)
-			return kit.Result{Live: live}, err
-		}
-		return kit.Result{Live: kit.Props{}}, nil
-	},
-
-	Delete: func(c *call, _ string, state kit.Props) error {
-		if !state.Has("delete") {
-			return nil
-		}
-		_, err := runLocal(c, state, state.String("delete"), state)
-		return err
-	},
-}
+var localCommand = command("command:local:Command", []kit.Field{
+	{Name: "dir", Type: kit.String},
+	{Name: "interpreter", Type: kit.List, Elem: kit.Items(kit.String)},
+	{Name: "assetPaths", Type: kit.List, Validate: unsupported},
+	{Name: "archivePaths", Type: kit.List, Validate: unsupported},
+}, runLocal)
 
 // patience is how long a cancelled command may take to end by itself.
 const patience = 2 * time.Second

@@ -40,6 +40,47 @@ var commandFields = []kit.Field{
 // secretOutputs: what a secret command prints is secret.
 var secretOutputs = map[string][]string{"stdout": {"create", "update"}, "stderr": {"create", "update"}}
 
+// runner runs a command to its end and returns what it printed. previous is the state before.
+type runner func(c *call, in kit.Props, command string, previous kit.Props) (kit.Props, error)
+
+// command is the resource of a command that runs somewhere: fields are those of the place.
+func command(token string, fields []kit.Field, run runner) kit.Resource[client] {
+	return kit.Resource[client]{
+		Token:         token,
+		Fields:        append(fields, commandFields...),
+		SecretOutputs: secretOutputs,
+		Opaque:        true,
+		Plan:          planOutputs,
+
+		Create: func(c *call, in kit.Props) (kit.Result, error) {
+			live := kit.Props{"stdout": "", "stderr": ""}
+			if in.Has("create") {
+				var err error
+				if live, err = run(c, in, in.String("create"), nil); err != nil {
+					return kit.Result{}, err
+				}
+			}
+			return kit.Result{ID: newID("command"), Live: live}, nil
+		},
+
+		Update: func(c *call, _ string, state, in kit.Props, _ func(string) bool) (kit.Result, error) {
+			if command := onUpdate(in); command != "" {
+				live, err := run(c, in, command, state)
+				return kit.Result{Live: live}, err
+			}
+			return kit.Result{Live: kit.Props{}}, nil
+		},
+
+		Delete: func(c *call, _ string, state kit.Props) error {
+			if !state.Has("delete") {
+				return nil
+			}
+			_, err := run(c, state, state.String("delete"), state)
+			return err
+		},
+	}
+}
+
 // planOutputs makes the output of a command that is about to change unknown in a preview.
 func planOutputs(state, inputs, plan kit.Props) {
 	if state == nil {

@@ -11,40 +11,7 @@ import (
 	"overlord/sandbox/providers/kit"
 )
 
-var remoteCommand = kit.Resource[client]{
-	Token:         "command:remote:Command",
-	Fields:        append([]kit.Field{connectionField}, commandFields...),
-	SecretOutputs: secretOutputs,
-	Opaque:        true,
-	Plan:          planOutputs,
-
-	Create: func(c *call, in kit.Props) (kit.Result, error) {
-		live := kit.Props{"stdout": "", "stderr": ""}
-		if in.Has("create") {
-			var err error
-			if live, err = runRemote(c, in, in.String("create"), nil); err != nil {
-				return kit.Result{}, err
-			}
-		}
-		return kit.Result{ID: newID("command"), Live: live}, nil
-	},
-
-	Update: func(c *call, _ string, state, in kit.Props, _ func(string) bool) (kit.Result, error) {
-		if command := onUpdate(in); command != "" {
-			live, err := runRemote(c, in, command, state)
-			return kit.Result{Live: live}, err
-		}
-		return kit.Result{Live: kit.Props{}}, nil
-	},
-
-	Delete: func(c *call, _ string, state kit.Props) error {
-		if !state.Has("delete") {
-			return nil
-		}
-		_, err := runRemote(c, state, state.String("delete"), state)
-		return err
-	},
-}
+var remoteCommand = command("command:remote:Command", []kit.Field{connectionField}, runRemote)
 
 func runRemote(c *call, in kit.Props, command string, previous kit.Props) (kit.Props, error) {
 	conn, err := dial(c, in.Object("connection"))

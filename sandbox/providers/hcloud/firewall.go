@@ -58,15 +58,7 @@ var firewall = kit.Resource[*hcloud.Client]{
 		return kit.Result{ID: formatID(created.Firewall.ID)}, wait(c, created.Actions...)
 	},
 
-	Read: func(c *call, id string, _ kit.Props) (kit.Result, error) {
-		number, err := parseID(id)
-		if err != nil {
-			return kit.Result{}, err
-		}
-		found, _, err := c.Client.Firewall.GetByID(c, number)
-		if err != nil || found == nil {
-			return kit.Result{}, err
-		}
+	Read: byID(findFirewall, func(found *hcloud.Firewall, _ kit.Props) kit.Props {
 		live := []any{}
 		for _, rule := range found.Rules {
 			live = append(live, ruleProps(rule))
@@ -80,10 +72,10 @@ var firewall = kit.Resource[*hcloud.Client]{
 				targets = append(targets, map[string]any{"labelSelector": target.LabelSelector.Selector})
 			}
 		}
-		return kit.Result{ID: id, Live: kit.Props{
+		return kit.Props{
 			"name": found.Name, "labels": kit.TextMap(found.Labels), "rules": live, "applyTos": targets,
-		}}, nil
-	},
+		}
+	}),
 
 	Update: func(c *call, id string, state, in kit.Props, changed func(string) bool) (kit.Result, error) {
 		number, err := parseID(id)
@@ -119,12 +111,8 @@ var firewall = kit.Resource[*hcloud.Client]{
 		return kit.Result{}, nil
 	},
 
-	Delete: func(c *call, id string, _ kit.Props) error {
-		number, err := parseID(id)
-		if err != nil {
-			return err
-		}
-		found, _, err := c.Client.Firewall.GetByID(c, number)
+	Delete: deleteByID(func(c *call, number int64, _ kit.Props) error {
+		found, _, err := findFirewall(c, number)
 		if err != nil || found == nil {
 			return err
 		}
@@ -151,7 +139,11 @@ var firewall = kit.Resource[*hcloud.Client]{
 		}, func(err error) bool {
 			return hcloud.IsError(err, hcloud.ErrorCodeConflict, hcloud.ErrorCodeResourceInUse)
 		})
-	},
+	}),
+}
+
+func findFirewall(c *call, id int64) (*hcloud.Firewall, *hcloud.Response, error) {
+	return c.Client.Firewall.GetByID(c, id)
 }
 
 func rules(in kit.Props) []hcloud.FirewallRule {

@@ -54,13 +54,9 @@ var firewallAttachment = kit.Resource[*hcloud.Client]{
 		return kit.Result{}, moveFirewall(c, number, attachmentTargets(state), attachmentTargets(in))
 	},
 
-	Delete: func(c *call, id string, state kit.Props) error {
-		number, err := parseID(id)
-		if err != nil {
-			return err
-		}
-		return moveFirewall(c, number, attachmentTargets(state), nil)
-	},
+	Delete: deleteByID(func(c *call, id int64, state kit.Props) error {
+		return moveFirewall(c, id, attachmentTargets(state), nil)
+	}),
 }
 
 func attachmentTargets(in kit.Props) []hcloud.FirewallResource {

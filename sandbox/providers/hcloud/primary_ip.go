@@ -64,15 +64,9 @@ var primaryIP = kit.Resource[*hcloud.Client]{
 		return made, nil
 	},
 
-	Read: func(c *call, id string, _ kit.Props) (kit.Result, error) {
-		number, err := parseID(id)
-		if err != nil {
-			return kit.Result{}, err
-		}
-		ip, _, err := c.Client.PrimaryIP.GetByID(c, number)
-		if err != nil || ip == nil {
-			return kit.Result{}, err
-		}
+	Read: byID(func(c *call, id int64) (*hcloud.PrimaryIP, *hcloud.Response, error) {
+		return c.Client.PrimaryIP.GetByID(c, id)
+	}, func(ip *hcloud.PrimaryIP, _ kit.Props) kit.Props {
 		live := kit.Props{
 			"name":             ip.Name,
 			"type":             string(ip.Type),
@@ -89,8 +83,8 @@ var primaryIP = kit.Resource[*hcloud.Client]{
 		if ip.Network != nil {
 			live["ipNetwork"] = ip.Network.String()
 		}
-		return kit.Result{ID: id, Live: live}, nil
-	},
+		return live
+	}),
 
 	Update: func(c *call, id string, _, in kit.Props, changed func(string) bool) (kit.Result, error) {
 		number, err := parseID(id)
@@ -133,20 +127,16 @@ var primaryIP = kit.Resource[*hcloud.Client]{
 		return kit.Result{}, nil
 	},
 
-	Delete: func(c *call, id string, _ kit.Props) error {
-		number, err := parseID(id)
-		if err != nil {
-			return err
-		}
+	Delete: deleteByID(func(c *call, id int64, _ kit.Props) error {
 		// The API goes on calling an address in use for a while after its server is gone.
 		return retry(c, 10, func() error {
-			_, err := c.Client.PrimaryIP.Delete(c, &hcloud.PrimaryIP{ID: number})
+			_, err := c.Client.PrimaryIP.Delete(c, &hcloud.PrimaryIP{ID: id})
 			return err
 		}, func(err error) bool {
 			return !hcloud.IsError(err, hcloud.ErrorCodeNotFound, hcloud.ErrorCodeProtected,
 				hcloud.ErrorCodeUnauthorized, hcloud.ErrorCodeForbidden)
 		})
-	},
+	}),
 }
 
 // locationOf reads the place to create something in. A datacenter name like hel1-dc2 starts

@@ -112,6 +112,37 @@ func parseID(id string) (int64, error) {
 	return n, nil
 }
 
+// byID is the Read of an object that the API finds by its number: find looks for it, and props
+// says what of it the engine sees.
+func byID[T any](
+	find func(c *call, id int64) (*T, *hcloud.Response, error), props func(found *T, state kit.Props) kit.Props,
+) func(*call, string, kit.Props) (kit.Result, error) {
+	return func(c *call, id string, state kit.Props) (kit.Result, error) {
+		number, err := parseID(id)
+		if err != nil {
+			return kit.Result{}, err
+		}
+		found, _, err := find(c, number)
+		if err != nil || found == nil {
+			return kit.Result{}, err
+		}
+		return kit.Result{ID: id, Live: props(found, state)}, nil
+	}
+}
+
+// deleteByID is the Delete of such an object.
+func deleteByID(
+	remove func(c *call, id int64, state kit.Props) error,
+) func(*call, string, kit.Props) error {
+	return func(c *call, id string, state kit.Props) error {
+		number, err := parseID(id)
+		if err != nil {
+			return err
+		}
+		return remove(c, number, state)
+	}
+}
+
 // labels are sent as an empty map when the program takes the last one away.
 func labels(in kit.Props) map[string]string {
 	if out := in.StringMap("labels"); out != nil {

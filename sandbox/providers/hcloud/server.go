@@ -82,17 +82,9 @@ var server = kit.Resource[*hcloud.Client]{
 		return made, nil
 	},
 
-	Read: func(c *call, id string, state kit.Props) (kit.Result, error) {
-		number, err := parseID(id)
-		if err != nil {
-			return kit.Result{}, err
-		}
-		found, _, err := c.Client.Server.GetByID(c, number)
-		if err != nil || found == nil {
-			return kit.Result{}, err
-		}
-		return kit.Result{ID: id, Live: serverProps(found, state)}, nil
-	},
+	Read: byID(func(c *call, id int64) (*hcloud.Server, *hcloud.Response, error) {
+		return c.Client.Server.GetByID(c, id)
+	}, serverProps),
 
 	Update: func(c *call, id string, _, in kit.Props, changed func(string) bool) (kit.Result, error) {
 		number, err := parseID(id)
@@ -142,22 +134,18 @@ var server = kit.Resource[*hcloud.Client]{
 		return kit.Result{}, nil
 	},
 
-	Delete: func(c *call, id string, state kit.Props) error {
-		number, err := parseID(id)
-		if err != nil {
-			return err
-		}
+	Delete: deleteByID(func(c *call, id int64, state kit.Props) error {
 		if state.Bool("shutdownBeforeDeletion") {
-			if err := shutDown(c, number); err != nil {
+			if err := shutDown(c, id); err != nil {
 				return err
 			}
 		}
-		deleted, _, err := c.Client.Server.DeleteWithResult(c, &hcloud.Server{ID: number})
+		deleted, _, err := c.Client.Server.DeleteWithResult(c, &hcloud.Server{ID: id})
 		if err != nil {
 			return err
 		}
 		return wait(c, deleted.Action)
-	},
+	}),
 }
 
 func createOpts(c *call, in kit.Props) (hcloud.ServerCreateOpts, error) {

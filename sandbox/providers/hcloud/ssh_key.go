@@ -27,22 +27,16 @@ var sshKey = kit.Resource[*hcloud.Client]{
 		return kit.Result{ID: formatID(key.ID)}, nil
 	},
 
-	Read: func(c *call, id string, _ kit.Props) (kit.Result, error) {
-		number, err := parseID(id)
-		if err != nil {
-			return kit.Result{}, err
-		}
-		key, _, err := c.Client.SSHKey.GetByID(c, number)
-		if err != nil || key == nil {
-			return kit.Result{}, err
-		}
-		return kit.Result{ID: id, Live: kit.Props{
+	Read: byID(func(c *call, id int64) (*hcloud.SSHKey, *hcloud.Response, error) {
+		return c.Client.SSHKey.GetByID(c, id)
+	}, func(key *hcloud.SSHKey, _ kit.Props) kit.Props {
+		return kit.Props{
 			"name":        key.Name,
 			"publicKey":   key.PublicKey,
 			"labels":      kit.TextMap(key.Labels),
 			"fingerprint": key.Fingerprint,
-		}}, nil
-	},
+		}
+	}),
 
 	Update: func(c *call, id string, _, in kit.Props, changed func(string) bool) (kit.Result, error) {
 		number, err := parseID(id)
@@ -63,14 +57,10 @@ var sshKey = kit.Resource[*hcloud.Client]{
 		return kit.Result{}, nil
 	},
 
-	Delete: func(c *call, id string, _ kit.Props) error {
-		number, err := parseID(id)
-		if err != nil {
-			return err
-		}
-		_, err = c.Client.SSHKey.Delete(c, &hcloud.SSHKey{ID: number})
+	Delete: deleteByID(func(c *call, id int64, _ kit.Props) error {
+		_, err := c.Client.SSHKey.Delete(c, &hcloud.SSHKey{ID: id})
 		return err
-	},
+	}),
 }
 
 // sameKey: the API drops the newline at the end of a key file.

@@ -126,7 +126,9 @@ async def test_a_few_kilobytes_that_unpack_to_gigabytes_are_refused(fleet: Fleet
 
 
 @pytest.mark.parametrize(
-    "content", [b"not gzip", gzip.compress(b"{}")[:-4], gzip.compress(b"x" * 999)[:12]]
+    "content",
+    [b"not gzip", gzip.compress(b"{}")[:-4], gzip.compress(b"x" * 999)[:12]],
+    ids=["not gzip", "no length at the end", "cut in the middle"],
 )
 async def test_a_body_that_is_not_whole_gzip_is_refused(fleet: Fleet, content: bytes) -> None:
     token = await fleet.enrol()

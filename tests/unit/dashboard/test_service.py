@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import secrets
-import socket
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from dashboard.api.log import JsonFormatter
 from dashboard.api.settings import Settings, SettingsError
 from tests.support.agent import FakeAgent
+from tests.support.ports import free_port
 from tests.unit.dashboard.conftest import Fleet, running_fleet
 
 PLAIN = {
@@ -190,9 +190,7 @@ def test_settings_never_show_their_secrets(tmp_path: Path) -> None:
 async def test_told_to_stop_it_ends_open_streams_and_exits_at_once(
     settings: Settings, sql: psycopg.Connection, agent: FakeAgent, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     secret_values = {
         "DATABASE_PASSWORD": settings.database.password or "",
         "ENROL_TOKEN": settings.enrol_token,

@@ -8,7 +8,6 @@ import csv
 import gzip
 import json
 import random
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from device.simulator.recorder import Line, Record, Recorder, read_record
 from device.simulator.stats import percentile
 from device.simulator.target import GuardedResolver, TargetError, check_target, is_local
 from device.simulator.verify import VerifyError, compare_api, compare_csv
+from tests.support.ports import free_port
 
 
 class Api:
@@ -276,8 +276,7 @@ def test_percentiles_are_values_that_occurred() -> None:
 
 
 async def test_each_device_has_metrics_at_its_own_address(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     runner = await serve(["sim-00001", "sim-00002"], "127.0.0.1", port)
     try:
         async with aiohttp.ClientSession() as session:

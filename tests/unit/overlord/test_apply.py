@@ -10,11 +10,13 @@ import pytest
 
 from overlord.apply import ApplyError, Deployment
 from overlord.errors import OverlordError
+from overlord.firstboot import STEPS
 from overlord.lock import exclusive
 from overlord.node import Node, read_boot_settings
 from overlord.paths import Paths
 from overlord.releases import KEPT, Releases, cut_short
 from overlord.runner import Command, Result
+from overlord.settle import host_steps
 from tests.unit.overlord.fakes import FakeRunner, bundle, write_boot
 
 
@@ -299,3 +301,11 @@ def test_history_is_readable_by_people(world: World) -> None:
     world.deployment.apply(world.put("second"), {})
     events = json.loads(world.paths.history.read_text())["events"]
     assert [event["action"] for event in events] == ["first-boot", "apply"]
+
+
+def test_a_change_does_to_the_host_what_the_first_boot_does_and_joins_no_tailnet() -> None:
+    names = [name for name, _ in host_steps()]
+    assert names[0] == "tool"
+    assert names[-2:] == ["docker", "agent"]
+    assert not {"tailnet", "images", "stack", "healthy", "finish"} & set(names)
+    assert [step for step in STEPS if step in host_steps()] == list(host_steps())
