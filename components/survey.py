@@ -50,6 +50,10 @@ def survey(settings: Settings, api: HetznerApi) -> Survey:
     for node, plan in plans.items():
         if plan.reason:
             pulumi.log.info(f"{node}: a new server will be made: {plan.reason}")
+    if settings.rebuild:
+        pulumi.log.warn(
+            f"overlord:rebuild names {settings.rebuild}: it is not protected. Remove it."
+        )
     return Survey(
         plans=plans,
         server_types={
