@@ -14,7 +14,7 @@ ARGS ?=
 # Tests at a time: most of them wait, so more than there are cores.
 JOBS ?= 4
 
-.PHONY: help venv lock install world up preview refresh status ssh logs destroy clean test web-test provider-test lint fmt config-test e2e bench
+.PHONY: help venv lock install world up preview refresh status ssh logs destroy clean test web-test provider-test lint fmt config-test e2e bench bench-ingest
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,3 +99,6 @@ e2e: install config-test ## boot the sandbox, run the real engine against it, br
 
 bench: install ## times of up, preview and rebuild, as ratios to floors of the same run
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-ingest: venv ## statuses a second through the API, as ratios to COPY and SELECT 1 of the same run
+	@$(BIN)/python -m bench.ingest $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -14,16 +16,24 @@ from pydantic import (
     Discriminator,
     Field,
     FiniteFloat,
+    InstanceOf,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic import Tag as PydanticTag
+from pydantic.json_schema import SkipJsonSchema
+
+# PostgreSQL cannot hold NUL, and the rest only serves to confuse terminals and logs.
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f]")
+_HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
 
 
 def _plain_text(value: str) -> str:
-    # PostgreSQL cannot hold NUL, and the rest only serves to confuse terminals and logs.
-    if any(ord(character) < 32 and character not in "\n\t" for character in value):
+    if _CONTROL_CHARACTERS.search(value):
         raise ValueError("must not hold control characters")
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+    if _HALF_CHARACTERS.search(value):
         raise ValueError("must be valid Unicode")
     return value
 
@@ -62,10 +72,40 @@ class StatusReport(_Strict):
     )
 
 
+@dataclass(frozen=True)
+class InvalidReport:
+    """A report of a batch that is none.
+
+    Args:
+        event_id: as it was sent, whatever that is.
+        error: what is wrong with it.
+    """
+
+    event_id: object
+    error: ValidationError
+
+
+def _valid_or_why(raw: Any, validate: ValidatorFunctionWrapHandler) -> StatusReport | InvalidReport:
+    try:
+        report: StatusReport = validate(raw)
+    except ValidationError as error:
+        if not isinstance(raw, dict):
+            raise
+        return InvalidReport(raw.get("event_id"), error)
+    return report
+
+
+_BatchItem = Annotated[
+    Annotated[StatusReport, WrapValidator(_valid_or_why)]
+    | SkipJsonSchema[InstanceOf[InvalidReport]],
+    Field(union_mode="left_to_right"),
+]
+
+
 class StatusBatch(_Strict):
     """Many reports of one device, oldest first. Each is judged by itself."""
 
-    reports: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=500)] = Field(
+    reports: Annotated[list[_BatchItem], Field(min_length=1, max_length=500)] = Field(
         description="each as a single report"
     )
 
@@ -93,12 +133,13 @@ class StatusReceipt(BaseModel):
     )
 
 
-class BatchResult(BaseModel):
-    """What became of one report of a batch."""
+@dataclass(slots=True)
+class BatchResult:
+    """What became of one report of a batch. No model: there are 500 of it in an answer."""
 
-    event_id: str | None = Field(description="as it was sent; null when there was none")
+    event_id: Annotated[str | None, Field(description="as it was sent; null when there was none")]
     result: Literal["recorded", "duplicate", "refused"]
-    reason: str | None = Field(default=None, description="why it will never be taken")
+    reason: Annotated[str | None, Field(description="why it will never be taken")] = None
     detail: str | None = None
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from http import HTTPStatus
 
 from fastapi import APIRouter
-from pydantic import ValidationError
 
 from dashboard.api.admission import Admission
 from dashboard.api.auth import digest, refuse_token
@@ -17,6 +17,7 @@ from dashboard.api.context import AppContext, Context, Leader, Token
 from dashboard.api.models import (
     BatchReceipt,
     BatchResult,
+    InvalidReport,
     Reported,
     StatusBatch,
     StatusReceipt,
@@ -78,33 +79,33 @@ async def _record_single(
 async def _record_batch(
     context: Context, token: str, batch: StatusBatch, received_at: datetime
 ) -> list[BatchResult]:
-    candidates = [_judged(raw, received_at) for raw in batch.reports]
+    candidates = [_judged(item, received_at) for item in batch.reports]
     accepted = [item for item in candidates if isinstance(item, AcceptedReport)]
     with _place(context, accepted):
         device_id, recorded = await _record(context, token, accepted)
-    results = []
-    for item in candidates:
-        result = item if isinstance(item, BatchResult) else _result(item, device_id, recorded)
-        context.metrics.statuses.labels(
-            result.reason or "refused" if result.result == "refused" else result.result
-        ).inc()
-        results.append(result)
+    results = [
+        item if isinstance(item, BatchResult) else _result(item, device_id, recorded)
+        for item in candidates
+    ]
+    for outcome, number in Counter(result.reason or result.result for result in results).items():
+        context.metrics.statuses.labels(outcome).inc(number)
     return results
 
 
-def _judged(raw: dict[str, object], received_at: datetime) -> AcceptedReport | BatchResult:
+def _judged(
+    item: StatusReport | InvalidReport, received_at: datetime
+) -> AcceptedReport | BatchResult:
     """A report of a batch, or why it will never be taken."""
-    try:
-        report = StatusReport.model_validate(raw)
-        judged = judge(report.event_time, report.sent_at, received_at)
-    except ValidationError as error:
+    if isinstance(item, InvalidReport):
         problems = "; ".join(
-            f"{item['field']}: {item['problem']}" for item in brief_errors(error.errors())[:5]
+            f"{one['field']}: {one['problem']}" for one in brief_errors(item.error.errors())[:5]
         )
-        return _refused(raw.get("event_id"), "invalid", problems)
+        return _refused(item.event_id, "invalid", problems)
+    try:
+        judged = judge(item.event_time, item.sent_at, received_at)
     except RefusedTimeError as refused:
-        return _refused(raw.get("event_id"), refused.reason, refused.detail)
-    return AcceptedReport(report, judged, received_at)
+        return _refused(str(item.event_id), refused.reason, refused.detail)
+    return AcceptedReport(item, judged, received_at)
 
 
 def _result(accepted: AcceptedReport, device_id: str, recorded: Recorded) -> BatchResult:

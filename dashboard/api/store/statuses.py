@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+from pydantic_core import to_json
 
 from dashboard.api.clock import Judged
 from dashboard.api.database import Connection
@@ -23,22 +24,19 @@ class AcceptedReport:
     received_at: datetime
 
 
-# One statement for one report or a thousand. History takes each event once; the latest status
-# follows only forward in time, decided on the row as it is when the lock is held, so concurrent
-# reports cannot turn it back. The events of a status change fall out of the same statement.
+# One statement for one report or a thousand, which travel as one JSON text: made and read by native
+# code at both ends, where arrays of parameters are made item by item. History takes each event
+# once; the latest status follows only forward in time, decided on the row as it is when the lock is
+# held, so concurrent reports cannot turn it back. The events of a status change fall out of the
+# same statement.
 _RECORD = """
 WITH incoming AS (
     SELECT DISTINCT ON (device_id, event_time, event_id) *
-    FROM unnest(
-        %(device_id)s::text[], %(event_id)s::uuid[], %(event_time)s::timestamptz[],
-        %(observed_at)s::timestamptz[], %(received_at)s::timestamptz[], %(status)s::text[],
-        %(message)s::text[], %(uptime_seconds)s::bigint[], %(config_version)s::text[],
-        %(agent_version)s::text[], %(kernel)s::text[], %(boot_id)s::uuid[],
-        %(clock_skew_seconds)s::double precision[], %(metrics)s::text[]
-    ) AS given (
-        device_id, event_id, event_time, observed_at, received_at, status, message,
-        uptime_seconds, config_version, agent_version, kernel, boot_id, clock_skew_seconds,
-        metrics
+    FROM json_to_recordset(%s::json) AS given (
+        device_id text, event_id uuid, event_time timestamptz, observed_at timestamptz,
+        received_at timestamptz, status text, message text, uptime_seconds bigint,
+        config_version text, agent_version text, kernel text, boot_id uuid,
+        clock_skew_seconds double precision, metrics jsonb
     )
 ), recorded AS (
     INSERT INTO status_history (
@@ -48,7 +46,7 @@ WITH incoming AS (
     )
     SELECT device_id, event_id, event_time, observed_at, received_at, status, message,
         uptime_seconds, config_version, agent_version, kernel, boot_id, clock_skew_seconds,
-        metrics::jsonb
+        metrics
     FROM incoming
     ON CONFLICT DO NOTHING
     RETURNING *
@@ -109,27 +107,29 @@ class Recorded:
 
 async def record(connection: Connection, reports: Sequence[AcceptedReport]) -> Recorded:
     """Record reports; those already there are left as they are."""
-    columns: dict[str, list[object]] = {
-        "device_id": [r.report.device_id for r in reports],
-        "event_id": [r.report.event_id for r in reports],
-        "event_time": [r.report.event_time for r in reports],
-        "observed_at": [r.judged.observed_at for r in reports],
-        "received_at": [r.received_at for r in reports],
-        "status": [r.report.status for r in reports],
-        "message": [r.report.message for r in reports],
-        "uptime_seconds": [r.report.uptime_seconds for r in reports],
-        "config_version": [r.report.config_version for r in reports],
-        "agent_version": [r.report.agent_version for r in reports],
-        "kernel": [r.report.kernel for r in reports],
-        "boot_id": [r.report.boot_id for r in reports],
-        "clock_skew_seconds": [
-            None if r.judged.skew is None else r.judged.skew.total_seconds() for r in reports
-        ],
-        "metrics": [json.dumps(r.report.metrics, allow_nan=False) for r in reports],
-    }
-    cursor = await connection.execute(_RECORD, columns)
+    cursor = await connection.execute(_RECORD, [to_json([_row(item) for item in reports]).decode()])
     rows: list[dict[str, Any]] = await cursor.fetchall()
     return Recorded(
         new=frozenset(row["event_id"] for row in rows if row["event_id"] is not None),
         events=tuple(row["changed"] for row in rows if row["changed"] is not None),
     )
+
+
+def _row(accepted: AcceptedReport) -> dict[str, object]:
+    report, judged = accepted.report, accepted.judged
+    return {
+        "device_id": report.device_id,
+        "event_id": report.event_id,
+        "event_time": report.event_time,
+        "observed_at": judged.observed_at,
+        "received_at": accepted.received_at,
+        "status": report.status,
+        "message": report.message,
+        "uptime_seconds": report.uptime_seconds,
+        "config_version": report.config_version,
+        "agent_version": report.agent_version,
+        "kernel": report.kernel,
+        "boot_id": report.boot_id,
+        "clock_skew_seconds": None if judged.skew is None else judged.skew.total_seconds(),
+        "metrics": report.metrics,
+    }
