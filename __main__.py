@@ -2,6 +2,7 @@
 
 import pulumi
 
+from components.alert_settings import alert_secrets
 from components.backup_store import BackupStore, BackupStoreArgs
 from components.bootstrap import Bootstrap, BootstrapArgs
 from components.bundle import Bundle, BundleArgs, BundleFacts
@@ -36,6 +37,7 @@ documents = {
         origin_certificate=origin.certificate,
         b2_key_id=NODE_B2_KEY_ID.value() or "",
         b2_key=NODE_B2_KEY.value() or "",
+        alert_secrets=alert_secrets(settings.alerts, node),
     )
     for node in NODES
 }

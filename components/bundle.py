@@ -143,6 +143,7 @@ def _stack_context(node: str, settings: Settings, size: Size, facts: BundleFacts
         retention_size=size.retention_size,
         environment=settings.environment,
         trusted_proxy_cidrs=tuple(sorted(facts.web_proxies)),
+        alerts=settings.alerts.channels,
     )
 
 

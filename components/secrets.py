@@ -94,6 +94,7 @@ class Secrets(pulumi.ComponentResource):
         origin_certificate: pulumi.Input[str],
         b2_key_id: pulumi.Input[str],
         b2_key: pulumi.Input[str],
+        alert_secrets: Mapping[str, str],
     ) -> pulumi.Output[str]:
         """The node's secrets document: JSON, sorted, the same text for the same secrets."""
         entries: dict[str, pulumi.Input[str]] = {
@@ -103,6 +104,7 @@ class Secrets(pulumi.ComponentResource):
             "origin_tls_cert": origin_certificate,
             "b2_key_id": b2_key_id,
             "b2_key": b2_key,
+            **alert_secrets,
         }
         return pulumi.Output.secret(
             pulumi.Output.all(**entries).apply(lambda values: json.dumps(values, sort_keys=True))

@@ -9,7 +9,6 @@ import contextlib
 import difflib
 import ipaddress
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,11 +18,17 @@ from urllib.parse import urlsplit
 
 import pulumi
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
 
-PROJECT = "overlord"
+from components.alert_settings import (
+    AlertSettings,
+    alert_tokens,
+    credential_mistakes,
+)
+from components.setting_base import LABEL, PROJECT, Endpoint, HostName, Token, is_loopback
+from components.setting_base import Model as _Model
+from components.setting_base import wrong as _wrong
+
 PRIMARY = "vps-01"
 STANDBY = "vps-02"
 NODES = (PRIMARY, STANDBY)
@@ -33,8 +38,6 @@ HETZNER_URL = "https://api.hetzner.cloud/v1"
 CLOUDFLARE_URL = "https://api.cloudflare.com/client/v4"
 TAILSCALE_URL = "https://api.tailscale.com"
 
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_HOST_NAME = re.compile(rf"^(?=.{{1,253}}$)({_LABEL}\.)+{_LABEL}$")
 _HEX_ID = re.compile(r"^[0-9a-f]{32}$")
 _IMAGE = re.compile(r"^(ubuntu|debian)-\d+(\.\d+)?$")
 _REGISTRY = re.compile(r"^[a-z0-9.-]+(:\d{1,5})?(/[a-z0-9._-]+)*$")
@@ -91,17 +94,6 @@ class SettingsError(pulumi.RunError):
         super().__init__("\n".join(lines).rstrip())
 
 
-def _wrong(message: str) -> PydanticCustomError:
-    # Braces would be read as placeholders of the template.
-    return PydanticCustomError("overlord", "{message}", {"message": message})
-
-
-def _host_name(value: str) -> str:
-    if not _HOST_NAME.match(value):
-        raise _wrong(f"{value!r} is no host name in lower case")
-    return value
-
-
 def _hex_id(value: str) -> str:
     if not _HEX_ID.match(value):
         raise _wrong(f"{value!r} is not 32 hexadecimal digits")
@@ -109,7 +101,7 @@ def _hex_id(value: str) -> str:
 
 
 def _plain_name(value: str) -> str:
-    if not re.fullmatch(_LABEL, value) or len(value) > 32:
+    if not re.fullmatch(LABEL, value) or len(value) > 32:
         raise _wrong(f"{value!r} is no plain name")
     return value
 
@@ -193,24 +185,12 @@ def _location(value: str) -> str:
     return value
 
 
-def _secret_endpoint(value: str) -> str:
-    """An address that credentials are sent to: https, or http on this machine."""
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise _wrong(f"{value!r} is no http or https address")
-    if parts.username or parts.password:
-        raise _wrong("the address holds credentials")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise _wrong(f"{value} would send credentials unencrypted")
-    return value.rstrip("/")
-
-
 def _login_server(value: str) -> str:
     """A tailnet control server. Its protocol encrypts by itself, so http may do inside a LAN."""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise _wrong(f"{value!r} is no http or https address")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         try:
             public = ipaddress.ip_address(parts.hostname).is_global
         except ValueError:
@@ -218,15 +198,6 @@ def _login_server(value: str) -> str:
         if public:
             raise _wrong(f"{value} is http across the internet")
     return value.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bucket_prefix(value: str) -> str:
@@ -241,16 +212,8 @@ def _fleet_size(value: int) -> int:
     return value
 
 
-HostName = Annotated[str, AfterValidator(_host_name)]
 HexId = Annotated[str, AfterValidator(_hex_id)]
-Endpoint = Annotated[str, AfterValidator(_secret_endpoint)]
 Days = Annotated[int, Field(ge=1, le=3650)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
 
 
 class Backup(_Model):
@@ -381,6 +344,11 @@ class Settings(_Model):
     backup: Backup = Field(
         description="a map with endpoint, region and bucketPrefix; see Pulumi.prod.yaml"
     )
+    alerts: AlertSettings = Field(
+        default=AlertSettings(),
+        description="a map with email, slack, discord, pagerduty, opsgenie, sms, heartbeat; see "
+        "Pulumi.prod.yaml",
+    )
     tailnet: Tailnet = Field(
         default=Tailnet(), description="a map with loginServer and keyExpirySeconds, or nothing"
     )
@@ -452,26 +420,6 @@ _PROVIDER_KEYS = {
 }
 
 
-@dataclass(frozen=True)
-class Token:
-    """A credential that the program or a provider needs.
-
-    Args:
-        variable: environment variable.
-        key: configuration key that may hold it instead, as a secret.
-        purpose: what it is for, for the error message.
-    """
-
-    variable: str
-    key: str
-    purpose: str
-
-    def value(self) -> str | None:
-        """The credential, from secret configuration or the environment."""
-        namespace, name = self.key.split(":")
-        return pulumi.Config(namespace).get(name) or os.environ.get(self.variable) or None
-
-
 HETZNER_TOKEN = Token("HCLOUD_TOKEN", "hcloud:token", "Hetzner Cloud API token, read and write")
 CLOUDFLARE_TOKEN = Token(
     "CLOUDFLARE_API_TOKEN", "cloudflare:apiToken", "Cloudflare API token for the zone"
@@ -494,8 +442,16 @@ TOKENS = (
     NODE_B2_KEY_ID,
     NODE_B2_KEY,
 )
+OPTIONAL_TOKENS = alert_tokens(NODES)
+"""Needed only by what is asked for."""
 # Configuration that other readers own: credentials above.
-_SECRET_NAMES = {token.key.split(":")[1] for token in TOKENS if token.key.startswith(f"{PROJECT}:")}
+_SECRET_NAMES = {
+    token.key.split(":")[1]
+    for token in (*TOKENS, *OPTIONAL_TOKENS)
+    if token.key.startswith(f"{PROJECT}:")
+}
+# Where a secret may stand by mistake: what was given there is not repeated in a message.
+_NEVER_SHOWN = {"alerts"}
 
 
 def load_settings() -> Settings:
@@ -504,7 +460,8 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: with every problem found.
     """
-    return parse_settings(_raw_config(), {token.variable: token.value() for token in TOKENS})
+    tokens = (*TOKENS, *OPTIONAL_TOKENS)
+    return parse_settings(_raw_config(), {token.variable: token.value() for token in tokens})
 
 
 def parse_settings(raw: Mapping[str, Any], tokens: Mapping[str, str | None]) -> Settings:
@@ -527,6 +484,11 @@ def parse_settings(raw: Mapping[str, Any], tokens: Mapping[str, str | None]) -> 
         values = _usable_values(raw)
     problems += _cross_checks(values)
     problems += _missing_tokens(tokens)
+    if isinstance(alerts := values.get("alerts"), AlertSettings):
+        problems += [
+            Problem(token.key, what, right)
+            for token, what, right in credential_mistakes(alerts, NODES, tokens)
+        ]
     if problems or settings is None:
         raise SettingsError(problems)
     return settings
@@ -601,9 +563,16 @@ def _describe(path: tuple[int | str, ...]) -> tuple[str, list[str]]:
         if field is None:
             break
         right = field.description or right
-        inner = field.annotation
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+        model = _model_in(field.annotation)
     return right, known
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds, also where it may be absent."""
+    for part in (annotation, *get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part
+    return None
 
 
 def _from_pydantic(detail: Any) -> Problem:
@@ -622,7 +591,8 @@ def _from_pydantic(detail: Any) -> Problem:
     if kind == "overlord":
         return Problem(_key_of(path), detail["msg"], right)
     value = detail.get("input")
-    shown = f"{value!r}: " if isinstance(value, str | int | float | bool) else ""
+    plain = isinstance(value, str | int | float | bool) and path[0] not in _NEVER_SHOWN
+    shown = f"{value!r}: " if plain else ""
     return Problem(_key_of(path), f"{shown}{detail['msg'][:1].lower()}{detail['msg'][1:]}", right)
 
 
@@ -678,6 +648,15 @@ def _cross_checks(values: Mapping[str, Any]) -> list[Problem]:
             "accountId",
             "overlord:steering is loadBalancer, whose pools belong to an account",
             "the account's id, or overlord:steering set to worker",
+        )
+    alerts = values.get("alerts")
+    if alerts and alerts.email and alerts.email.username and not alerts.email.require_tls:
+        problems.append(
+            Problem(
+                _key_of(("alerts", "email", "requireTls")),
+                "the login at the mail server would travel unencrypted",
+                "true, or no overlord:alerts.email.username",
+            )
         )
     backup = values.get("backup")
     if backup and backup.database_retention_days < backup.object_lock_days:

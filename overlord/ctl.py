@@ -30,6 +30,7 @@ from overlord.layout import expected_of, stack_of
 from overlord.node import Node, read_boot_settings, read_node
 from overlord.paths import Paths
 from overlord.problems import Problem, find_problems
+from overlord.rehearsal import Severity, rehearse
 from overlord.releases import Releases
 from overlord.runner import SystemRunner, check
 from overlord.settle import settle as settle_node
@@ -140,6 +141,35 @@ def role() -> None:
     decision = decide(facts, History())[0]
     writes = "takes writes" if isinstance(decision, AllowWrites) else decision.reason  # type: ignore[union-attr]
     click.echo(f"{facts.role}: {writes}")
+
+
+@main.group()
+def alert() -> None:
+    """The channels that alerts go out by."""
+
+
+@alert.command("test")
+@click.option(
+    "--severity",
+    type=click.Choice(["P1", "P2", "P3"]),
+    default="P2",
+    show_default=True,
+    help="P1 pages people: tell them first.",
+)
+def alert_test(severity: Severity) -> None:
+    """Send a test alert. Ends with 1 when a channel did not take it."""
+    boot = _guarded(lambda: read_boot_settings(PATHS))
+    node = _guarded(lambda: read_node(PATHS, boot))
+    outcomes = _guarded(lambda: rehearse(node.name, node.environment, severity))
+    for outcome in outcomes:
+        click.echo(outcome.line)
+    if any(outcome.state != "sent" for outcome in outcomes):
+        _stop(
+            OverlordError(
+                "a channel did not take the test alert",
+                "`sudo overlordctl logs alertmanager` has its own words",
+            )
+        )
 
 
 @main.command("first-boot", hidden=True)

@@ -18,6 +18,7 @@ from typing import Literal
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from stack.alerting import NO_CHANNELS, AlertChannels
 from stack.catalogue import Catalogue, load_catalogue
 from stack.limits import SERVICES, ServiceLimits
 
@@ -60,6 +61,7 @@ class StackContext:
         own_registry: registry of the images built from this repository; needed without a mirror.
         trusted_proxy_cidrs: networks whose CF-Connecting-IP header is believed; empty for none.
         peer_address: host name or address of the peer on the tailnet; None for its node name.
+        alerts: where alerts go; nowhere by default.
     """
 
     node: str
@@ -76,6 +78,7 @@ class StackContext:
     own_registry: str | None = None
     trusted_proxy_cidrs: tuple[str, ...] = ()
     peer_address: str | None = None
+    alerts: AlertChannels = NO_CHANNELS
 
     def __post_init__(self) -> None:
         for field, name in (("node", self.node), ("peer", self.peer)):
@@ -156,6 +159,7 @@ def _render(context: StackContext, catalogue: Catalogue) -> dict[str, bytes]:
         "retention_size": context.retention_size,
         "trusted_proxy_cidrs": sorted(context.trusted_proxy_cidrs),
         "secrets_gid": SECRETS_GID,
+        "alerts": context.alerts,
         "limits": {name: context.limits[name] for name in SERVICES},
     }
 

@@ -43,15 +43,20 @@ def test_alertmanager_takes_its_configuration(rendered: RenderedNode) -> None:
 @pytest.mark.parametrize(
     ("labels", "receiver"),
     [
-        (["alertname=Watchdog", "severity=none"], "heartbeat"),
-        (["alertname=NodeDown", "severity=P1"], "operators"),
-        (["alertname=Anything"], "operators"),
+        (["alertname=Watchdog", "severity=none", "node=vps-01"], ["heartbeat-vps-01", "nobody"]),
+        (["alertname=Watchdog", "severity=none", "node=vps-02"], ["nobody", "heartbeat-vps-02"]),
+        (["alertname=NodeDown", "severity=P1"], ["page", "page"]),
+        (["alertname=ServiceDown", "severity=P2"], ["today", "today"]),
+        (["alertname=CpuHigh", "severity=P3"], ["later", "later"]),
+        (["alertname=Rehearsal", "severity=P1", "rehearsal=now"], ["page", "page"]),
+        (["alertname=Anything"], ["today", "today"]),
     ],
 )
 def test_an_alert_goes_to_its_receiver(
-    rendered: RenderedNode, labels: list[str], receiver: str
+    rendered: RenderedNode, labels: list[str], receiver: list[str]
 ) -> None:
+    expected = receiver[rendered.context.node == "vps-02"]
     check(
-        "amtool", "config", "routes", "test", f"--verify.receivers={receiver}",
+        "amtool", "config", "routes", "test", f"--verify.receivers={expected}",
         f"--config.file={rendered.folder / 'alertmanager/alertmanager.yml'}", *labels,
     )  # fmt: skip

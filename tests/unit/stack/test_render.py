@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from stack.alerting import AlertChannels, Slack
 from stack.catalogue import CatalogueError, load_catalogue
 from stack.limits import SERVICES, limits_for
 from stack.render import CONFIGURED_SERVICES, StackError, render_stack
@@ -193,6 +194,17 @@ def test_no_secret_is_in_any_rendered_file(node: Any) -> None:
                 assert value.startswith("/run/secrets/"), (name, variable)
 
 
+def test_alertmanager_mounts_the_secrets_of_the_channels_in_use_and_no_other() -> None:
+    quiet = compose_of(VPS_01)
+    assert "secrets" not in quiet["services"]["alertmanager"]
+    loud = context(alerts=AlertChannels(slack=Slack(), heartbeat=True))
+    compose = compose_of(loud)
+    names = ["alert_heartbeat_url", "alert_slack_url"]
+    assert compose["services"]["alertmanager"]["secrets"] == names
+    assert set(compose["secrets"]) - set(quiet["secrets"]) == set(names)
+    assert set(json.loads(render_stack(loud)["secrets.json"])["files"]) == set(compose["secrets"])
+
+
 def test_a_changed_rule_changes_prometheus_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
@@ -235,7 +247,8 @@ def test_prometheus_sends_alerts_to_both_alertmanagers_without_its_own_name(node
     config = yaml.safe_load(render_stack(node)["prometheus/prometheus.yml"])
     [group] = config["alerting"]["alertmanagers"]
     assert group["static_configs"][0]["targets"] == ["127.0.0.1:9093", f"{node.peer}:9093"]
-    [dropped] = config["alerting"]["alert_relabel_configs"]
+    [kept, dropped] = config["alerting"]["alert_relabel_configs"]
+    assert (kept["regex"], kept["target_label"]) == ("Watchdog;(.+)", "node")
     assert (dropped["action"], dropped["regex"]) == ("labeldrop", "replica")
     assert config["global"]["external_labels"]["replica"] == node.node
 
