@@ -14,7 +14,7 @@ ARGS ?=
 # Tests at a time: most of them wait, so more than there are cores.
 JOBS ?= 4
 
-.PHONY: help venv lock install world up preview refresh status ssh logs destroy clean test web-test provider-test lint fmt config-test e2e bench bench-ingest
+.PHONY: help venv lock install world up preview refresh status ssh logs destroy clean test web-test witness-test provider-test lint fmt config-test e2e bench bench-ingest
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ web-test: ## build the dashboard page, its unit tests and format; needs Node.js 
 
 provider-test: ## the sandbox's stand-ins for Pulumi's plugins; needs Go 1.26 or newer
 	@cd sandbox/providers && go vet ./... && go test ./...
+
+witness-test: ## types, format and tests of the arbiter under workerd; needs Node.js 20.19 or newer
+	@cd witness && npm ci --no-audit --no-fund --loglevel=error && npm run --silent lint \
+	  && npm run --silent test
 
 lint: venv ## format check, lint, types
 	@$(BIN)/ruff format --check .
