@@ -8,6 +8,7 @@ from components.bootstrap import Bootstrap, BootstrapArgs
 from components.bundle import Bundle, BundleArgs, BundleFacts
 from components.cloudflare import ip_ranges
 from components.deploy_key import DeployKey, DeployKeyArgs
+from components.external_checks import ExternalChecks, ExternalChecksArgs
 from components.failover_dns import FailoverDns, FailoverDnsArgs
 from components.firewall import ANYWHERE, Firewall, FirewallArgs
 from components.origin_certificate import OriginCertificate, OriginCertificateArgs
@@ -96,4 +97,6 @@ Bootstrap(
 FailoverDns("dns", FailoverDnsArgs(settings, public_addresses, stack, vendors.edge))
 if settings.manage_zone:
     ZoneSecurity("zone", ZoneSecurityArgs(settings, vendors.edge))
+if settings.external_checks:
+    ExternalChecks("outside", ExternalChecksArgs(settings, settings.external_checks))
 export_outputs(settings, found, nodes, secrets, buckets, bundle)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 import pulumi
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from components.alert_settings import (
@@ -25,6 +25,7 @@ from components.alert_settings import (
     alert_tokens,
     credential_mistakes,
 )
+from components.external_check_settings import UPTIMEROBOT_KEY, ExternalCheckSettings
 from components.setting_base import LABEL, PROJECT, Endpoint, HostName, Token, is_loopback
 from components.setting_base import Model as _Model
 from components.setting_base import wrong as _wrong
@@ -349,6 +350,13 @@ class Settings(_Model):
         description="a map with email, slack, discord, pagerduty, opsgenie, sms, heartbeat; see "
         "Pulumi.prod.yaml",
     )
+    # An empty map, Pulumi.yaml's default, is nothing.
+    external_checks: Annotated[
+        ExternalCheckSettings | None, BeforeValidator(lambda value: value or None)
+    ] = Field(
+        default=None,
+        description="a map with alertContacts, intervalSeconds and nodeCheck, or nothing",
+    )
     tailnet: Tailnet = Field(
         default=Tailnet(), description="a map with loginServer and keyExpirySeconds, or nothing"
     )
@@ -442,7 +450,7 @@ TOKENS = (
     NODE_B2_KEY_ID,
     NODE_B2_KEY,
 )
-OPTIONAL_TOKENS = alert_tokens(NODES)
+OPTIONAL_TOKENS = (*alert_tokens(NODES), UPTIMEROBOT_KEY)
 """Needed only by what is asked for."""
 # Configuration that other readers own: credentials above.
 _SECRET_NAMES = {
@@ -451,7 +459,7 @@ _SECRET_NAMES = {
     if token.key.startswith(f"{PROJECT}:")
 }
 # Where a secret may stand by mistake: what was given there is not repeated in a message.
-_NEVER_SHOWN = {"alerts"}
+_NEVER_SHOWN = {"alerts", "externalChecks"}
 
 
 def load_settings() -> Settings:
@@ -489,6 +497,17 @@ def parse_settings(raw: Mapping[str, Any], tokens: Mapping[str, str | None]) -> 
             Problem(token.key, what, right)
             for token, what, right in credential_mistakes(alerts, NODES, tokens)
         ]
+    checks = values.get("external_checks")
+    if checks and not tokens.get(UPTIMEROBOT_KEY.variable):
+        problems += _missing_tokens(tokens, (UPTIMEROBOT_KEY,))
+    if checks and checks.node_check == "https" and values.get("web_sources") == "cloudflare":
+        problems.append(
+            Problem(
+                f"{PROJECT}:externalChecks.nodeCheck",
+                "overlord:webSources is cloudflare, so nobody else reaches a node by https",
+                "ping, or overlord:webSources set to everywhere",
+            )
+        )
     if problems or settings is None:
         raise SettingsError(problems)
     return settings
@@ -697,13 +716,15 @@ def _cross_checks(values: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def _missing_tokens(tokens: Mapping[str, str | None]) -> list[Problem]:
+def _missing_tokens(
+    tokens: Mapping[str, str | None], needed: Iterable[Token] = TOKENS
+) -> list[Problem]:
     return [
         Problem(
             token.key,
             f"missing: {token.purpose}",
             f"`export {token.variable}=…` or `pulumi config set --secret {token.key}`",
         )
-        for token in TOKENS
+        for token in needed
         if not tokens.get(token.variable)
     ]
