@@ -14,7 +14,8 @@ ARGS ?=
 # Tests at a time: most of them wait, so more than there are cores.
 JOBS ?= 4
 
-.PHONY: help venv lock install world up preview refresh status ssh logs destroy clean test web-test witness-test provider-test lint fmt config-test e2e bench bench-ingest
+# Every command that `make help` lists; none of them is a file.
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +101,9 @@ config-test: install ## every rendered file checked by its own program
 
 e2e: install config-test ## boot the sandbox, run the real engine against it, break things
 	@$(BIN)/python -m pytest tests/e2e -s --timeout=1800 $(ARGS)
+
+chaos: install ## random faults against the running sandbox while devices post; ARGS="--rounds 100 --seed 1"
+	@$(BIN)/python -m chaos $(ARGS)
 
 bench: install ## times of up, preview and rebuild, as ratios to floors of the same run
 	@$(BIN)/python -m bench $(ARGS)

@@ -11,7 +11,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import aiohttp
 
 from device.agent.overlord_device.backoff import Backoff, parse_retry_after
 from device.agent.overlord_device.clock import rfc3339
-from device.simulator.recorder import Line, Recorder
+from device.simulator.recorder import Kind, Line, Recorder
 from device.simulator.stats import Stats
 from device.simulator.target import TargetError, check_target, connector
 
@@ -51,6 +51,9 @@ class Plan:
         shuffle: whether a backlog is sent out of order.
         batch: the most statuses in one request; 1 posts singles.
         drain_s: how long the devices go on delivering after the last status is made.
+        backoff_cap_s: the longest that a device waits after a failure, unless the server asks for
+            more.
+        timeout_s: how long a device waits for an answer.
     """
 
     base_url: str
@@ -64,6 +67,8 @@ class Plan:
     shuffle: bool = False
     batch: int = 1
     drain_s: float = 60.0
+    backoff_cap_s: float = 20.0
+    timeout_s: float = 30.0
     connections: int = 100
     allow_public: bool = False
     prefix: str = "sim"
@@ -107,6 +112,27 @@ class Status:
     body: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Args:
+        status: status code; 0 when there was no answer.
+        sent: when the request left, in seconds since 1970.
+        at: when the answer came.
+        retry_after: seconds that the server asked for.
+        results: what became of each status, by event id.
+        epoch: the number of the lease under which the server took them.
+    """
+
+    status: int
+    sent: float
+    at: float
+    retry_after: float | None = None
+    results: Mapping[str, str] = field(default_factory=dict)
+    epoch: int | None = None
+
+
 class SimulatedDevice:
     """One device: makes statuses on its slots, delivers them as it can."""
 
@@ -117,7 +143,9 @@ class SimulatedDevice:
         self._random = random.Random(f"{fleet.plan.seed}:{name}")  # noqa: S311 - a game of chance
         self._skew = self._random.uniform(-fleet.plan.skew_s, fleet.plan.skew_s)
         self._cut_off = self._random.random() < fleet.plan.outage_share
-        self._backoff = Backoff(base_s=0.5, cap_s=20.0, uniform=self._random.uniform)
+        self._backoff = Backoff(
+            base_s=0.5, cap_s=fleet.plan.backoff_cap_s, uniform=self._random.uniform
+        )
         self._waiting: list[Status] = []
         self._made = asyncio.Event()
 
@@ -142,7 +170,7 @@ class SimulatedDevice:
         plan, real_period = self._fleet.plan, self._fleet.plan.period_s / self._fleet.plan.speed
         slot = self._random.uniform(0.0, real_period)
         # As many as fit; several at once when a fast run makes slots shorter than a turn.
-        while slot < plan.duration_s:
+        while slot < plan.duration_s and not self._fleet.stop.is_set():
             await asyncio.sleep(max(0.0, self._fleet.started + slot - time.monotonic()))
             self._make(slot)
             slot += real_period
@@ -187,31 +215,42 @@ class SimulatedDevice:
             self._random.shuffle(self._waiting)
         chosen = self._waiting[: self._fleet.plan.batch]
         kind = "live" if len(self._waiting) <= 1 else "replay"
-        status, retry_after, receipts = await self._post(chosen, kind)
+        answer = await self._post(chosen, kind)
+        status = answer.status
         if status in (200, 201):
             self._backoff.reset()
-            self._settle(chosen, receipts)
+            self._settle(chosen, answer)
             if self._random.random() < self._fleet.plan.duplicate_share:
                 self._fleet.stats.counts["sent again on purpose"] += len(chosen)
-                await self._post(chosen, "duplicate")
+                self._put_on_record("repeated", chosen, await self._post(chosen, "duplicate"))
             return 0.0
         if status in (400, 422):
             # Singles tell which one it is; a batch of a server without batches ends the run.
             if len(chosen) > 1:
                 raise SimulationError(f"the server took no batch ({status}); use --batch 1")
-            self._settle(chosen, {chosen[0].event_id: "refused"})
+            self._settle(chosen, replace(answer, results={chosen[0].event_id: "refused"}))
             return 0.0
         if status in (401, 403, 404):
             raise SimulationError(f"{self._name}: the server answered {status}; enrol again?")
-        return self._backoff.fail(retry_after)
+        return self._backoff.fail(answer.retry_after)
 
-    def _settle(self, chosen: list[Status], receipts: Mapping[str, str]) -> None:
+    def _put_on_record(self, kind: Kind, chosen: list[Status], answer: Answer) -> None:
         for status in chosen:
-            result = receipts.get(status.event_id)
-            if result in ("recorded", "duplicate"):
+            result = answer.results.get(status.event_id, "")
+            if result in ("recorded", "duplicate") or kind == "unanswered":
                 self._fleet.record(
-                    "acknowledged", self._name, status.event_id, status.device_time, result
+                    *(kind, self._name, status.event_id, status.device_time),
+                    note=result,
+                    sent=answer.sent,
+                    at=answer.at,
+                    epoch=answer.epoch,
                 )
+
+    def _settle(self, chosen: list[Status], answer: Answer) -> None:
+        self._put_on_record("acknowledged", chosen, answer)
+        for status in chosen:
+            result = answer.results.get(status.event_id)
+            if result in ("recorded", "duplicate"):
                 self._fleet.stats.counts[f"acknowledged: {result}"] += 1
             elif result == "refused":
                 self._fleet.record("refused", self._name, status.event_id, status.device_time)
@@ -220,11 +259,9 @@ class SimulatedDevice:
                 continue
             self._waiting.remove(status)
 
-    async def _post(
-        self, chosen: list[Status], kind: str
-    ) -> tuple[int, float | None, dict[str, str]]:
-        """Status code (0: no answer), Retry-After in seconds, and results by event id."""
-        sent_at = rfc3339(time.time() + self._skew)
+    async def _post(self, chosen: list[Status], kind: str) -> Answer:
+        sent = time.time()
+        sent_at = rfc3339(sent + self._skew)
         reports = [
             {
                 "device_id": self._name,
@@ -249,29 +286,42 @@ class SimulatedDevice:
             if isinstance(error.__cause__, TargetError):
                 raise SimulationError(str(error.__cause__)) from error
             self._fleet.stats.counts[f"no answer: {type(error).__name__}"] += 1
-            return 0, None, {}
+            nothing = Answer(0, sent, time.time())
+            self._put_on_record("unanswered", chosen, nothing)
+            return nothing
         self._fleet.stats.answered(kind, answer.status, time.monotonic() - began)
         retry_after = parse_retry_after(
             answer.headers.get("Retry-After"), answer.headers.get("Date")
         )
-        return answer.status, retry_after, _results(raw) if answer.status < 300 else {}
+        results, epoch = _results(raw) if answer.status < 300 else ({}, None)
+        told = Answer(answer.status, sent, time.time(), retry_after, results, epoch)
+        if told.status >= 500:  # from something on the way, perhaps after the effect
+            self._put_on_record("unanswered", chosen, told)
+        return told
 
 
-def _results(raw: bytes) -> dict[str, str]:
+def _results(raw: bytes) -> tuple[dict[str, str], int | None]:
     try:
         data = json.loads(raw)
-        return {item["event_id"]: item["result"] for item in data.get("results", [data])}
+        results = {item["event_id"]: item["result"] for item in data.get("results", [data])}
+        return results, data.get("epoch")
     except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return {}, None
 
 
 class Fleet:
     """All devices of a run and what they share."""
 
     def __init__(
-        self, plan: Plan, recorder: Recorder, session: aiohttp.ClientSession, stats: Stats
+        self,
+        plan: Plan,
+        recorder: Recorder,
+        session: aiohttp.ClientSession,
+        stats: Stats,
+        stop: asyncio.Event,
     ) -> None:
         self.plan = plan
+        self.stop = stop
         self.session = session
         self.stats = stats
         self._recorder = recorder
@@ -284,9 +334,9 @@ class Fleet:
         third = self.plan.duration_s / 3
         return third <= time.monotonic() - self.started < 2 * third
 
-    def record(self, kind: Any, device: str, event_id: str, when: float, note: str = "") -> None:
-        """Put a fact on record."""
-        self._recorder.add(Line(kind, device, event_id, rfc3339(when), note))
+    def record(self, kind: Kind, device: str, event_id: str, when: float, **more: Any) -> None:
+        """Put a fact on record; `more` is the rest of a `Line`."""
+        self._recorder.add(Line(kind, device, event_id, rfc3339(when), **more))
 
     async def run(self, tokens: Mapping[str, str]) -> None:
         """Play all devices; the first that fails ends the run."""
@@ -353,8 +403,12 @@ async def play(
     *,
     ca_file: Path | None = None,
     say: Callable[[str], None] = print,
+    stop: asyncio.Event | None = None,
 ) -> Stats:
     """Enrol the devices, play the plan, leave the record in ``folder``.
+
+    Args:
+        stop: set it to let the devices make no more statuses and deliver what they have.
 
     Raises:
         SimulationError: it could not be played; what happened until then is on record.
@@ -365,11 +419,11 @@ async def play(
     recorder = Recorder(folder / "record.jsonl")
     async with aiohttp.ClientSession(
         connector=connector(allow_public=plan.allow_public, limit=plan.connections, tls=tls),
-        timeout=aiohttp.ClientTimeout(total=30),
+        timeout=aiohttp.ClientTimeout(total=plan.timeout_s),
     ) as session:
         say(f"enrolling {plan.devices} devices at {plan.base_url}")
         tokens = await enrol_all(plan, session, enrol_token, folder / "tokens.json")
-        fleet = Fleet(plan, recorder, session, stats)
+        fleet = Fleet(plan, recorder, session, stats, stop or asyncio.Event())
         helpers = [
             asyncio.create_task(recorder.run()),
             asyncio.create_task(_say_rates(fleet, say)),

@@ -1,7 +1,8 @@
 """The independent record of what was acknowledged: an append-only file, synced to disk.
 
 It knows nothing of the server. Each line is one fact: a status was ``made``, ``acknowledged``
-(recorded or duplicate), or ``refused``.
+(recorded or duplicate), or ``refused``; one that was acknowledged was ``repeated`` on purpose; a
+request with it stayed ``unanswered``, so that nobody knows whether it took effect.
 """
 
 from __future__ import annotations
@@ -16,18 +17,28 @@ from typing import Literal
 
 SYNC_EVERY_S = 0.25
 
-Kind = Literal["made", "acknowledged", "refused"]
+Kind = Literal["made", "acknowledged", "refused", "repeated", "unanswered"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One fact about one status."""
+    """One fact about one status.
+
+    Args:
+        note: what became of it, as the server says: recorded or duplicate.
+        sent: when the request left, in seconds since 1970.
+        at: when the answer came, or was given up.
+        epoch: the number of the lease under which the server took it.
+    """
 
     kind: Kind
     device: str
     event_id: str
     event_time: str
     note: str = ""
+    sent: float = 0.0
+    at: float = 0.0
+    epoch: int | None = None
 
 
 class Recorder:
@@ -68,6 +79,8 @@ class Record:
     made: dict[str, dict[str, str]] = field(default_factory=dict)
     acknowledged: dict[str, dict[str, str]] = field(default_factory=dict)
     refused: dict[str, dict[str, str]] = field(default_factory=dict)
+    repeated: dict[str, dict[str, str]] = field(default_factory=dict)
+    unanswered: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def devices(self) -> list[str]:
         """All devices in it."""
@@ -79,14 +92,19 @@ class Record:
             yield from events.values()
 
 
-def read_record(path: Path) -> Record:
-    """Read a file of lines; a last line cut by a crash is left out."""
-    record = Record()
+def read_lines(path: Path) -> Iterator[Line]:
+    """The facts in a file; a last line cut by a crash is left out."""
     with path.open(encoding="utf-8") as file:
         for text in file:
             if not text.endswith("\n"):
                 break
-            line = Line(**json.loads(text))
-            table = getattr(record, line.kind)
-            table.setdefault(line.device, {})[line.event_id] = line.event_time
+            yield Line(**json.loads(text))
+
+
+def read_record(path: Path) -> Record:
+    """Read a file of lines."""
+    record = Record()
+    for line in read_lines(path):
+        table = getattr(record, line.kind)
+        table.setdefault(line.device, {})[line.event_id] = line.event_time
     return record
