@@ -9,7 +9,7 @@ import secrets
 import string
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pulumi
@@ -18,7 +18,9 @@ from pulumi.dynamic import Resource as DynamicResource
 
 from components.dynamic import ConfiguredProvider, changed, replace_on
 
-Kind = Literal["password", "loginPassword", "sshKey", "tlsKey"]
+Kind = Literal["password", "loginPassword", "sshKey", "tlsKey", "tlsPair"]
+# Only the pair itself trusts the certificate of a tlsPair; a raised version renews it.
+PAIR_VALIDITY = timedelta(days=5475)
 # bcrypt reads no more than 72 bytes; 40 of 62 letters and digits are 238 bits.
 PASSWORD_LENGTH = 40
 _ALPHABET = string.ascii_letters + string.digits
@@ -44,12 +46,16 @@ class GeneratedSecretProvider(ConfiguredProvider):
             "hash": "",
             "publicKey": "",
             "csr": "",
+            "certificate": "",
         }
         if props["kind"] == "sshKey":
             outs["value"], outs["publicKey"] = _ssh_key()
         elif props["kind"] == "tlsKey":
             outs["value"] = _tls_key()
             outs["csr"] = _csr(outs["value"], props["hostnames"])
+        elif props["kind"] == "tlsPair":
+            outs["value"] = _tls_key()
+            outs["certificate"] = _certificate(outs["value"], props["hostnames"])
         else:
             outs["value"] = "".join(secrets.choice(_ALPHABET) for _ in range(PASSWORD_LENGTH))
             if props["kind"] == "loginPassword":
@@ -57,26 +63,31 @@ class GeneratedSecretProvider(ConfiguredProvider):
         return CreateResult(uuid.uuid4().hex, outs)
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Ask for other host names with the same key."""
+        """Other host names with the same key."""
         outs = {name: value for name, value in olds.items() if name != "__provider"}
         outs["hostnames"] = news["hostnames"]
-        outs["csr"] = _csr(outs["value"], news["hostnames"])
+        if outs["kind"] == "tlsPair":
+            outs["certificate"] = _certificate(outs["value"], news["hostnames"])
+        else:
+            outs["csr"] = _csr(outs["value"], news["hostnames"])
         return UpdateResult(outs)
 
 
 class GeneratedSecret(DynamicResource, name="GeneratedSecret"):
-    """A password, a login password with its hash, an SSH key pair, or a TLS key with a request.
+    """A password, a login password with its hash, an SSH key pair, a TLS key with a request, or a
+    TLS key with a certificate that it has signed itself.
 
     Args:
         kind: what to make.
         version: a raised number replaces it.
-        hostnames: names in the certificate request of a tlsKey.
+        hostnames: names in the request of a tlsKey and in the certificate of a tlsPair.
     """
 
     value: pulumi.Output[str]
     hash: pulumi.Output[str]
     public_key: pulumi.Output[str]
     csr: pulumi.Output[str]
+    certificate: pulumi.Output[str]
     created_at: pulumi.Output[str]
 
     def __init__(
@@ -99,6 +110,7 @@ class GeneratedSecret(DynamicResource, name="GeneratedSecret"):
                 "hash": None,
                 "public_key": None,
                 "csr": None,
+                "certificate": None,
                 "created_at": None,
             },
             pulumi.ResourceOptions.merge(
@@ -158,6 +170,34 @@ def _csr(private_key: str, hostnames: Sequence[str]) -> str:
         .sign(key, hashes.SHA256())
     )
     return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _certificate(private_key: str, hostnames: Sequence[str]) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = serialization.load_pem_private_key(private_key.encode(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0])])
+    # A node's clock may be a little behind at its first boot.
+    start = datetime.now(UTC) - timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + PAIR_VALIDITY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(host) for host in hostnames]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def _password_hash(password: str) -> str:

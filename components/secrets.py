@@ -19,6 +19,7 @@ _ROTATABLE: Mapping[str, Kind] = {
     "postgres_superuser_password": "password",
     "postgres_app_password": "password",
     "postgres_replication_password": "password",
+    "postgres_tls_key": "tlsPair",
     "api_enrol_token": "password",
     "api_operator_token": "password",
     "grafana_admin_password": "password",
@@ -51,6 +52,7 @@ class Secrets(pulumi.ComponentResource):
     values: dict[str, pulumi.Output[str]]
     admin_password_hash: pulumi.Output[str]
     origin_csr: pulumi.Output[str]
+    postgres_certificate: pulumi.Output[str]
     deploy_private_key: pulumi.Output[str]
     deploy_public_key: pulumi.Output[str]
     host_private_keys: dict[str, pulumi.Output[str]]
@@ -61,12 +63,14 @@ class Secrets(pulumi.ComponentResource):
     ) -> None:
         super().__init__("overlord:index:Secrets", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        # PostgreSQL's own certificate names the nodes as they call each other over the mesh.
+        names = {"tlsKey": args.hostnames, "tlsPair": args.nodes}
         made = {
             secret: GeneratedSecret(
                 f"{name}-{secret.replace('_', '-')}",
                 kind=kind,
                 version=args.versions.get(secret, 1),
-                hostnames=args.hostnames if kind == "tlsKey" else (),
+                hostnames=names.get(kind, ()),
                 opts=child,
             )
             for secret, kind in _ROTATABLE.items()
@@ -81,6 +85,7 @@ class Secrets(pulumi.ComponentResource):
         self.values = {secret: resource.value for secret, resource in made.items()}
         self.admin_password_hash = made[_LOGIN].hash
         self.origin_csr = made["origin_tls_key"].csr
+        self.postgres_certificate = made["postgres_tls_key"].certificate
         self.deploy_private_key = deploy.value
         self.deploy_public_key = deploy.public_key
         self.host_private_keys = {node: key.value for node, key in hosts.items()}
@@ -102,6 +107,7 @@ class Secrets(pulumi.ComponentResource):
             "admin_password_hash": self.admin_password_hash,
             "ssh_host_ed25519_key": self.host_private_keys[node],
             "origin_tls_cert": origin_certificate,
+            "postgres_tls_cert": self.postgres_certificate,
             "b2_key_id": b2_key_id,
             "b2_key": b2_key,
             **alert_secrets,

@@ -1,8 +1,9 @@
 """Brings the database to what the API needs: `python -m dashboard.migrate`.
 
-Runs once before each start of the API, as the superuser through the server's socket. Roles and
-their passwords are set every time, so a changed password takes effect by a restart. On a replica
-it does nothing: everything arrives from the primary.
+Run by the node once its database takes writes, as the superuser through the server's socket. Roles
+and their passwords are set every time, so a changed password takes effect. A replica is refused:
+everything arrives there from the primary. At the end a mark says what the database was brought up
+to, so that whoever calls this knows when it is due again.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class MigrationSettings:
     replication_password: str = field(repr=False)
     port: int = 5432
     superuser: str = "postgres"
+    mark: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> MigrationSettings:
@@ -58,6 +60,7 @@ class MigrationSettings:
             superuser_password=secret(environment, "OVERLORD_SUPERUSER_PASSWORD_FILE"),
             app_password=secret(environment, "OVERLORD_DATABASE_PASSWORD_FILE"),
             replication_password=secret(environment, "OVERLORD_REPLICATION_PASSWORD_FILE"),
+            mark=environment.get("OVERLORD_MIGRATION_MARK", ""),
         )
 
 
@@ -80,6 +83,12 @@ def migrate(settings: MigrationSettings) -> bool:
             # Reports may arrive before the API has looked after its partitions.
             today = datetime.now(UTC).date()
             database.execute("SELECT ensure_status_partitions(%s - 8, %s + 2)", [today, today])
+        # Last of all: there is a mark only where everything else is.
+        server.execute(
+            sql.SQL("COMMENT ON ROLE {owner} IS {mark}").format(
+                owner=sql.Identifier(OWNER_ROLE), mark=sql.Literal(settings.mark or "by hand")
+            )
+        )
     return True
 
 
@@ -183,9 +192,12 @@ def main() -> int:
         print(f"overlord-migrate: {error}", file=sys.stderr)
         return 2
     try:
-        migrate(settings)
+        done = migrate(settings)
     except psycopg.OperationalError as error:
         _log.error("PostgreSQL at %s does not answer: %s", settings.host, error)
+        return 1
+    if not done:
+        _log.error("the server is a replica: run this on the primary")
         return 1
     _log.info("the database is up to date")
     return 0

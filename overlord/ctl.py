@@ -16,7 +16,6 @@ from overlord import fetch, firstboot
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import parse_document
 from overlord.apply import Deployment, Plan
-from overlord.decide import AllowWrites, History, decide
 from overlord.errors import OverlordError
 from overlord.facts.observe import Facts, observe, observe_slow
 from overlord.facts.services import (
@@ -32,6 +31,7 @@ from overlord.paths import Paths
 from overlord.problems import Problem, find_problems
 from overlord.rehearsal import Severity, rehearse
 from overlord.releases import Releases
+from overlord.roles.words import ask_agent, role_lines
 from overlord.runner import SystemRunner, check
 from overlord.settle import settle as settle_node
 
@@ -56,10 +56,14 @@ def status(as_json: bool) -> None:
     facts = _facts()
     problems = find_problems(facts)
     healthy = not any(problem.severity == "critical" for problem in problems)
+    try:
+        agent = ask_agent()
+    except OverlordError:
+        agent = {}
     if as_json:
-        click.echo(json.dumps(status_document(facts, problems), indent=1))
+        click.echo(json.dumps(status_document(facts, problems, agent), indent=1))
     else:
-        _print_status(facts, problems)
+        _print_status(facts, problems, agent)
     sys.exit(0 if healthy else 1)
 
 
@@ -135,12 +139,40 @@ def logs(service: str, lines: int, follow: bool) -> None:
 
 
 @main.command()
-def role() -> None:
-    """This node's role, and whether it takes writes."""
-    facts = _facts()
-    decision = decide(facts, History())[0]
-    writes = "takes writes" if isinstance(decision, AllowWrites) else decision.reason  # type: ignore[union-attr]
-    click.echo(f"{facts.role}: {writes}")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def role(as_json: bool) -> None:
+    """What this node is: primary or standby, why, and how replication stands."""
+    document = _guarded(ask_agent)
+    if as_json:
+        click.echo(json.dumps(document["roles"], indent=1))
+    else:
+        for line in role_lines(document):
+            click.echo(line)
+
+
+@main.group()
+def database() -> None:
+    """This node's database."""
+
+
+@database.command("init")
+@click.option("--i-know", is_flag=True, help="Nothing has, or ever will bring back, the old one.")
+def database_init(i_know: bool) -> None:
+    """Make an empty database on a node that has none, when the pair's is lost for good."""
+    if not i_know:
+        _stop(
+            OverlordError(
+                "a second database beside a living one would be taken for it one day",
+                "if the peer's and every backup are lost, say so with --i-know",
+            )
+        )
+
+    def work() -> None:
+        compose = stack_of(PATHS, read_boot_settings(PATHS).node)
+        check(SystemRunner(), compose.run("database-tool", "init"), "see the line above")
+
+    _guarded(work)
+    _say("made an empty database; `sudo overlord-launch run` goes on with the first boot")
 
 
 @main.group()
@@ -229,22 +261,24 @@ def stack_stop() -> None:
     _guarded(work)
 
 
-def status_document(facts: Facts, problems: tuple[Problem, ...]) -> dict[str, Any]:
-    """`overlordctl status --json`."""
-    decision = decide(facts, History())[0]
+def status_document(
+    facts: Facts, problems: tuple[Problem, ...], agent: dict[str, Any]
+) -> dict[str, Any]:
+    """`overlordctl status --json`. Who may write only the agent knows."""
     return {
         **facts.as_json(),
         "healthy": not any(problem.severity == "critical" for problem in problems),
-        "leader": isinstance(decision, AllowWrites),
+        "leader": bool(agent.get("leader")),
+        "roles": agent.get("roles"),
         "problems": [vars(problem) for problem in problems],
     }
 
 
-def _print_status(facts: Facts, problems: tuple[Problem, ...]) -> None:
+def _print_status(facts: Facts, problems: tuple[Problem, ...], agent: dict[str, Any]) -> None:
     console = Console()
-    writes = isinstance(decide(facts, History())[0], AllowWrites)
+    state = (agent.get("roles") or {}).get("state", "unknown")
     console.print(
-        f"[bold]{facts.node}[/] {facts.role}, {'takes writes' if writes else 'no writes'}"
+        f"[bold]{facts.node}[/] {state}, {'takes writes' if agent.get('leader') else 'no writes'}"
         f"  ({facts.environment}, {facts.public_name})"
     )
     overview = Table.grid(padding=(0, 2))

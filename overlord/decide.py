@@ -1,8 +1,6 @@
-"""What the node agent does: a pure function from facts to actions.
+"""What the node agent mends by itself: a pure function from facts to actions.
 
-Writes are allowed on the primary alone. The role comes from the release, so it changes by
-`pulumi up` only. A lease from an arbiter will be one more fact here, and `_may_write` the only
-function that asks it.
+Who may take writes is decided elsewhere, see overlord.roles.
 """
 
 from collections.abc import Mapping
@@ -14,18 +12,6 @@ UNHEALTHY_SECONDS = 180.0
 """A service may be unhealthy this long before the agent restarts it."""
 RESTARTS_PER_HOUR = 3
 """Then an operator has to look: a restart that did not help thrice will not help."""
-
-
-@dataclass(frozen=True)
-class AllowWrites:
-    """/leader answers 200."""
-
-
-@dataclass(frozen=True)
-class RefuseWrites:
-    """/leader answers 503."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -47,7 +33,7 @@ class MoveStack:
     address: str
 
 
-Action = AllowWrites | RefuseWrites | RestartService | RestoreGuard | MoveStack
+Action = RestartService | RestoreGuard | MoveStack
 
 
 @dataclass(frozen=True)
@@ -82,22 +68,10 @@ def with_restart(history: History, service: str, when: float) -> History:
 
 
 def decide(facts: Facts, history: History) -> tuple[Action, ...]:
-    """Actions for now. The first one always settles whether this node may take writes."""
-    actions: list[Action] = [_may_write(facts)]
+    """Actions for now."""
     if facts.boot.state == "done" and facts.cut_short is None:
-        # While a release is being applied the stack is not ours to touch.
-        actions += _mend(facts, history)
-    return tuple(actions)
-
-
-def _may_write(facts: Facts) -> AllowWrites | RefuseWrites:
-    if facts.role != "primary":
-        return RefuseWrites(f"this node is {facts.role}")
-    if facts.boot.state != "done":
-        return RefuseWrites("first boot has not ended")
-    if not facts.postgres:
-        return RefuseWrites("PostgreSQL does not answer")
-    return AllowWrites()
+        return tuple(_mend(facts, history))
+    return ()  # while a release is being applied the stack is not ours to touch
 
 
 def _mend(facts: Facts, history: History) -> list[Action]:

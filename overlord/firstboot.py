@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from overlord.actions import database as database_actions
 from overlord.actions import host as host_actions
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import read_shared_secrets, share
@@ -19,6 +20,7 @@ from overlord.commands.accounts import Accounts
 from overlord.commands.systemd import Systemd
 from overlord.commands.tailscale import Tailscale
 from overlord.errors import OverlordError
+from overlord.facts.peer import Peer, read_peer
 from overlord.facts.system import is_container, read_disk
 from overlord.facts.tailnet import read_tailnet
 from overlord.files import read_json, write, write_json
@@ -43,6 +45,7 @@ from overlord.layout import stack_of
 from overlord.node import BootSettings, Node, read_boot_settings, read_node
 from overlord.paths import Paths
 from overlord.releases import Releases
+from overlord.roles.origin import Clone, Init, Keep, OriginFacts, Stop, Wait, decide_origin
 from overlord.runner import CommandFailedError, Runner, SystemRunner, check
 from overlord.software import missing, needs, parse_os_release
 
@@ -51,6 +54,7 @@ IMAGES_NEED_BYTES = 4 * 1024**3
 """Images of the stack, unpacked, with room for what services write at once."""
 ADDRESS_TIMEOUT = 120.0
 HEALTHY_TIMEOUT = 420.0
+ORIGIN_PAUSE = 2.0
 KEY_REFUSED = ("expired", "invalid key", "not valid", "authkey", "already used", "been used")
 """What Tailscale and headscale say of a key that no longer opens the door."""
 AGAIN = "then run `sudo overlord-launch run`"
@@ -67,6 +71,7 @@ class Context:
     download: Callable[[str], bytes]
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    ask_peer: Callable[[str], Peer | None] = read_peer
 
 
 Notes = Sequence[str]
@@ -235,14 +240,60 @@ def images(context: Context) -> Notes:
     )
 
 
-def stack(context: Context) -> Notes:
-    """Start the services."""
-    home = context.paths.current / "nodes" / context.node.name
-    shared = read_shared_secrets(home)
+def database(context: Context) -> Notes:
+    """The database: kept, copied from the peer, or made where there never was any."""
+    _share_secrets(context)
+    compose = stack_of(context.paths, context.node.name)
+    tool = "database-tool"
+    began = context.clock()
+    said = ""
+    while True:
+        origin = decide_origin(_origin_facts(context, context.clock() - began))
+        match origin:
+            case Keep():
+                return ["kept what is there"]
+            case Init():
+                check(context.runner, compose.run(tool, "init"), f"free space?, {AGAIN}")
+                return ["made an empty one"]
+            case Clone(peer):
+                command = compose.run(tool, "clone", peer)
+                if context.runner.run(command).code == 0:
+                    return [f"copied from {peer}"]
+                # The peer may have gone meanwhile: what it says now decides.
+                reason = f"copying from {peer} failed"
+            case Wait(reason):
+                pass
+            case Stop(what, remedy):
+                raise OverlordError(what, f"{remedy}, {AGAIN}")
+        if reason != said:
+            said = reason
+            print(f"first boot: database: waiting: {reason}", flush=True)
+        context.sleep(ORIGIN_PAUSE)
+
+
+def _origin_facts(context: Context, waited: float) -> OriginFacts:
+    return OriginFacts(
+        data=database_actions.has_database(context.paths),
+        role=context.node.role,
+        peer_name=context.node.peer,
+        peer=context.ask_peer(context.node.peer),
+        arbiter="none",
+        waited=waited,
+    )
+
+
+def _share_secrets(context: Context) -> None:
+    """Containers may read the secrets that they mount."""
+    shared = read_shared_secrets(context.paths.current / "nodes" / context.node.name)
     if shared.names:
         group = Accounts().add_group(SECRETS_GROUP, shared.gid)
         check(context.runner, group, f"is group id {shared.gid} taken?")
     share(shared, context.paths)
+
+
+def stack(context: Context) -> Notes:
+    """Start the services."""
+    _share_secrets(context)
     compose = stack_of(context.paths, context.node.name)
     with _service_logs(context):
         stack_actions.start(compose, context.runner, context.paths.docker_socket)
@@ -300,6 +351,7 @@ STEPS: tuple[tuple[str, StepFunction], ...] = (
     ("tailnet", tailnet),
     ("agent", agent),
     ("images", images),
+    ("database", database),
     ("stack", stack),
     ("healthy", healthy),
     ("finish", finish),

@@ -91,6 +91,26 @@ class Paths:
         return self.run / "agent-code"
 
     @property
+    def roles(self) -> Path:
+        """What this node remembers of its roles."""
+        return self.state / "roles.json"
+
+    @property
+    def role_request(self) -> Path:
+        """What an operator asked the role manager for; gone once it is answered."""
+        return self.run / "role-request.json"
+
+    @property
+    def database_volume(self) -> Path:
+        """Docker's volume with the database in its folder `pgdata`."""
+        return self.root / "var/lib/docker/volumes/overlord_postgres-data/_data"
+
+    @property
+    def database_socket(self) -> Path:
+        """Docker's volume with PostgreSQL's socket."""
+        return self.root / "var/lib/docker/volumes/overlord_postgres-run/_data"
+
+    @property
     def docker_socket(self) -> Path:
         """The Docker API."""
         return self.root / "run/docker.sock"

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from overlord.actions import database as database_actions
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import read_shared_secrets, share
 from overlord.commands.systemd import Systemd
+from overlord.facts.database import DatabaseError, Postgres
 from overlord.firstboot import ADDRESS_TIMEOUT, STEPS, Context, StepFunction, healthy
 from overlord.host import AGENT_UNIT
 from overlord.layout import expected_of, stack_of
@@ -30,6 +32,7 @@ def settle(context: Context, recreate: tuple[str, ...], say: Callable[[str], obj
     share(read_shared_secrets(paths.current / "nodes" / name), paths)
     stack_actions.prepare_environment(context.runner, paths, ADDRESS_TIMEOUT, context.sleep)
     compose = stack_of(paths, name)
+    _migrate(context)
     stack_actions.start(compose, context.runner, paths.docker_socket)
     if recreate:
         known = {service.name for service in expected_of(paths, name)}
@@ -37,6 +40,26 @@ def settle(context: Context, recreate: tuple[str, ...], say: Callable[[str], obj
         check(context.runner, compose.recreate(services), stack_actions.UP_REMEDY)
     for note in healthy(context):
         say(f"healthy: {note}")
+
+
+def _migrate(context: Context) -> None:
+    """On the primary the schema comes before the API that needs it; a replica gets it from there.
+
+    What cannot be done here, since the server is just starting again, the role manager does.
+    """
+    postgres = Postgres(context.paths.database_socket)
+    try:
+        found = postgres.read()
+    except DatabaseError:
+        return
+    finally:
+        postgres.close()
+    mark = database_actions.wanted_mark(context.paths, context.node.name)
+    if found.in_recovery or found.mark == mark:
+        return
+    compose = stack_of(context.paths, context.node.name)
+    command = database_actions.migrate_command(compose, mark)
+    check(context.runner, command, "mend the migration and run `pulumi up`")
 
 
 def _refresh_agent(context: Context) -> None:

@@ -41,6 +41,7 @@ _SHARES: Mapping[str, _Share] = {
     "nginx": _Share(memory=0.03, cpu=0.50, least_mb=64),
     "api": _Share(memory=0.06, cpu=0.50, least_mb=192),
     "migrate": _Share(memory=0.04, cpu=0.50, least_mb=192),
+    "database-tool": _Share(memory=0.05, cpu=0.75, least_mb=192),
 }
 
 SERVICES: tuple[str, ...] = tuple(_SHARES)

@@ -10,18 +10,12 @@ from overlord.agent.act import Actor
 from overlord.agent.http import Service
 from overlord.agent.notify import notify
 from overlord.agent.state import State
-from overlord.decide import (
-    Action,
-    AllowWrites,
-    History,
-    RestartService,
-    decide,
-    remember,
-    with_restart,
-)
+from overlord.decide import Action, History, RestartService, decide, remember, with_restart
 from overlord.facts.observe import observe, observe_slow
+from overlord.facts.peer import PORT
 from overlord.files import write
 from overlord.paths import Paths
+from overlord.roles.manager import RoleManager
 from overlord.runner import SystemRunner
 from overlord.settle import code_digest
 
@@ -38,9 +32,11 @@ def run(paths: Paths, stop: threading.Event) -> None:
     history = History()
     service = Service(state)
     threading.Thread(target=service.serve_forever, name="http", daemon=True).start()
+    manager = RoleManager(paths, runner, state.roles)
+    threading.Thread(target=manager.run, args=(stop,), name="roles", daemon=True).start()
+    to_peer: tuple[str, Service] | None = None
     write(paths.agent_code, code_digest().encode())
     slow, slow_at = observe_slow(paths, runner), time.monotonic()
-    previous: Action | None = None
     ready = False
     hands: threading.Thread | None = None
     while True:
@@ -50,14 +46,12 @@ def run(paths: Paths, stop: threading.Event) -> None:
         history = remember(history, facts)
         actions = decide(facts, history)
         state.publish(facts, actions)
-        if actions[0] != previous:
-            previous = actions[0]
-            log.warning("%s", previous)
+        to_peer = _listen(to_peer, facts.compose_address, state)
         if not ready:
             notify("READY=1")
             ready = True
-        notify(f"WATCHDOG=1\nSTATUS={_summary(actions)}")
-        if len(actions) > 1 and not (hands and hands.is_alive()):
+        notify(f"WATCHDOG=1\nSTATUS={_summary(state)}")
+        if actions and not (hands and hands.is_alive()):
             for action in actions:
                 if isinstance(action, RestartService):
                     history = with_restart(history, action.service, facts.time)
@@ -79,8 +73,27 @@ def _act(actor: Actor, actions: tuple[Action, ...]) -> None:
         actor.act(action)
 
 
-def _summary(actions: tuple[Action, ...]) -> str:
-    return "takes writes" if isinstance(actions[0], AllowWrites) else f"{actions[0]}"
+def _listen(
+    current: tuple[str, Service] | None, address: str | None, state: State
+) -> tuple[str, Service] | None:
+    """The service on the tailnet address: started once that is known, moved when it changes."""
+    if address is None or (current and current[0] == address):
+        return current
+    try:
+        service = Service(state, (address, PORT))
+    except OSError as error:
+        log.error("%s port %d: %s", address, PORT, error)
+        return current
+    threading.Thread(target=service.serve_forever, name="http-tailnet", daemon=True).start()
+    if current:
+        current[1].shutdown()
+        current[1].server_close()
+    return address, service
+
+
+def _summary(state: State) -> str:
+    view = state.roles.fresh()
+    return f"{view.decision.state}: {view.decision.reason}" if view else "unknown"
 
 
 def main() -> None:

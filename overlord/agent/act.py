@@ -34,8 +34,6 @@ class Actor:
                 write_compose_env(address, self.paths)
                 command = stack_of(self.paths, self.node).up()
                 self._run(command, f"stack moved to tailnet address {address}")
-            case _:
-                pass  # who may write is shown by the HTTP service, see state.py
 
     def _run(self, command: Command, done: str) -> None:
         result = self.runner.run(command)

@@ -1,4 +1,5 @@
-"""The agent's HTTP service, on loopback only: nginx shows /health and /leader to the edge."""
+"""The agent's HTTP service: on loopback, where nginx shows /health and /leader to the edge, and on
+the tailnet address for the peer and Prometheus."""
 
 import json
 from collections.abc import Callable
@@ -7,13 +8,14 @@ from typing import Any
 
 from overlord.agent import state as views
 from overlord.agent.metrics import render
-from overlord.agent.state import State, View
+from overlord.agent.state import State
 
 ADDRESS = ("127.0.0.1", 9600)
 
-_ROUTES: dict[str, Callable[[View | None], tuple[int, dict[str, Any]]]] = {
+_ROUTES: dict[str, Callable[[State], tuple[int, dict[str, Any]]]] = {
     "/health": views.health,
     "/leader": views.leader,
+    "/peer": views.peer,
     "/status": views.status,
 }
 
@@ -30,7 +32,7 @@ class Service(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET and HEAD of four paths."""
+    """GET and HEAD of a few paths."""
 
     server: Service
     timeout = 10  # a client that says nothing does not keep its thread
@@ -44,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
             body = render(self.server.state)
             self._answer(200, "text/plain; version=0.0.4; charset=utf-8", body)
         elif path in _ROUTES:
-            code, data = _ROUTES[path](self.server.state.fresh())
+            code, data = _ROUTES[path](self.server.state)
             self._answer(code, "application/json", json.dumps(data).encode())
         else:
             self._answer(404, "application/json", b'{"error": "no such path"}')

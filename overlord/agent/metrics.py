@@ -1,11 +1,13 @@
 """Facts as Prometheus metrics."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily
 
 from overlord.agent.state import State, View, health, leader
+from overlord.roles.decide import State as RoleName
 
 
 class FactsCollector:
@@ -14,26 +16,29 @@ class FactsCollector:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[GaugeMetricFamily]:
         """Metrics of now; without fresh facts only that there are none."""
         view = self._state.fresh()
         yield GaugeMetricFamily(
             "overlord_agent_fresh", "1 while the agent has facts of the last 30 s", bool(view)
         )
         if view:
-            yield from _families(view)
+            yield from _families(view, self._state)
+            yield from _role_families(self._state)
 
 
-def _families(view: View) -> Iterator[Metric]:
+def _families(view: View, state: State) -> Iterator[GaugeMetricFamily]:
     facts = view.facts
     info = GaugeMetricFamily(
         "overlord_node_info", "Node, role and release", labels=["node", "role", "release"]
     )
-    info.add_metric([facts.node, facts.role, facts.release or ""], 1)
+    roles = state.roles.fresh()
+    role = roles.decision.state if roles else "unknown"
+    info.add_metric([facts.node, role, facts.release or ""], 1)
     yield info
     simple = (
-        ("overlord_healthy", "1 while /health answers 200", health(view)[0] == 200),
-        ("overlord_leader", "1 while this node may take writes", leader(view)[0] == 200),
+        ("overlord_healthy", "1 while /health answers 200", health(state)[0] == 200),
+        ("overlord_leader", "1 while this node may take writes", leader(state)[0] == 200),
         ("overlord_boot_complete", "1 once the first boot has ended", facts.boot.state == "done"),
         ("overlord_docker_up", "1 while dockerd answers", facts.docker),
         ("overlord_postgres_up", "1 while PostgreSQL accepts connections", facts.postgres),
@@ -57,16 +62,6 @@ def _families(view: View) -> Iterator[Metric]:
             "Time until the origin certificate ends",
             facts.certificate_days * 86_400,
         )
-    yield GaugeMetricFamily(
-        "overlord_login_guard_up", "1 while fail2ban answers", float(facts.logins is not None)
-    )
-    if facts.logins is not None:
-        yield CounterMetricFamily(
-            "overlord_login_failures", "Failed SSH logins that fail2ban saw", facts.logins.failed
-        )
-        yield GaugeMetricFamily(
-            "overlord_banned_addresses", "Addresses that fail2ban keeps away", facts.logins.banned
-        )
     if facts.last_change is not None:
         change = GaugeMetricFamily(
             "overlord_last_change_timestamp_seconds",
@@ -84,6 +79,49 @@ def _families(view: View) -> Iterator[Metric]:
     for service in facts.expected:
         services.add_metric([service.name], float(service.name not in wrong))
     yield services
+
+
+def _role_families(state: State) -> Iterator[GaugeMetricFamily]:
+    """Role, right and replication; nothing while the role manager is silent."""
+    view = state.roles.fresh()
+    if view is None:
+        return
+    facts, decision, record = view.facts, view.decision, view.record
+    states = GaugeMetricFamily("overlord_role", "1 for the role of this node", labels=["role"])
+    for name in get_args(RoleName):
+        states.add_metric([name], float(decision.state == name))
+    yield states
+    right, database = decision.right, facts.database
+    yield GaugeMetricFamily(
+        "overlord_role_epoch", "Epoch of this node's last right to take writes",
+        right.epoch if right else record.epoch,
+    )  # fmt: skip
+    yield GaugeMetricFamily(
+        "overlord_role_arbiter_configured", "1 where an arbiter decides", float(facts.arbiter)
+    )
+    yield GaugeMetricFamily(
+        "overlord_role_maintenance", "1 while this node is kept from becoming primary",
+        float(record.maintenance),
+    )  # fmt: skip
+    yield GaugeMetricFamily(
+        "overlord_role_diverged_bytes", "Log that this node alone had, kept aside",
+        record.diverged,
+    )  # fmt: skip
+    promoted = [event.time for event in record.events if event.what == "promoted"]
+    if promoted:
+        yield GaugeMetricFamily(
+            "overlord_role_last_promotion_timestamp_seconds", "Last promotion of this node",
+            promoted[-1],
+        )  # fmt: skip
+    if database and not database.in_recovery:
+        yield GaugeMetricFamily(
+            "overlord_replication_synchronous", "1 while writes wait for the standby",
+            float(bool(database.synchronous)),
+        )  # fmt: skip
+    if view.lag is not None:
+        yield GaugeMetricFamily(
+            "overlord_replication_lag_bytes", "Log that the standby lacks", view.lag
+        )
 
 
 def render(state: State) -> bytes:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from overlord.decide import Action, AllowWrites, RefuseWrites
+from overlord.decide import Action
 from overlord.facts.observe import Facts
 from overlord.problems import find_problems
+from overlord.roles.view import RoleState, peer_document, role_document
 
 STALE_SECONDS = 30.0
 """Facts older than this prove nothing: health and leadership end."""
@@ -28,6 +29,7 @@ class State:
     """The last round, for any thread."""
 
     clock: Callable[[], float] = time.monotonic
+    roles: RoleState = field(default_factory=RoleState)
     _view: View | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -45,43 +47,61 @@ class State:
         return view
 
 
-def health(view: View | None) -> tuple[int, dict[str, Any]]:
+def health(state: State) -> tuple[int, dict[str, Any]]:
     """Answer of /health. Public, so it names problems by code only."""
+    view = state.fresh()
     if view is None:
         return 503, {"status": "unknown", "problems": ["agent-stale"]}
     critical = [one.code for one in find_problems(view.facts) if one.severity == "critical"]
+    roles = state.roles.fresh()
     body = {
         "status": "unhealthy" if critical else "healthy",
         "node": view.facts.node,
-        "role": view.facts.role,
+        "role": roles.decision.state if roles else "unknown",
         "release": view.facts.release,
         "problems": critical,
     }
     return (503 if critical else 200), body
 
 
-def leader(view: View | None) -> tuple[int, dict[str, Any]]:
-    """Answer of /leader: 200 only while this node may take writes."""
+def leader(state: State) -> tuple[int, dict[str, Any]]:
+    """Answer of /leader: 200 only while this node may take writes, at this very moment."""
+    view = state.fresh()
     if view is None:
         return 503, {"leader": False, "reason": "the agent has no fresh facts"}
-    allowed = any(isinstance(action, AllowWrites) for action in view.actions)
-    refusals = [action.reason for action in view.actions if isinstance(action, RefuseWrites)]
-    body: dict[str, Any] = {"leader": allowed, "node": view.facts.node, "role": view.facts.role}
-    if not allowed:
-        body["reason"] = refusals[0] if refusals else "nothing was decided"
+    roles = state.roles.fresh()
+    allowed, reason, epoch = state.roles.writes()
+    if view.facts.boot.state != "done":
+        allowed, reason = False, "first boot has not ended"
+    body: dict[str, Any] = {
+        "leader": allowed,
+        "node": view.facts.node,
+        "role": roles.decision.state if roles else "unknown",
+    }
+    if allowed:
+        body["epoch"] = epoch
+    else:
+        body["reason"] = reason
     return (200 if allowed else 503), body
 
 
-def status(view: View | None) -> tuple[int, dict[str, Any]]:
+def peer(state: State) -> tuple[int, dict[str, Any]]:
+    """Answer of /peer, for the other node."""
+    return 200, peer_document(state.roles.fresh(), state.roles.clock())
+
+
+def status(state: State) -> tuple[int, dict[str, Any]]:
     """Answer of /status: everything."""
+    view = state.fresh()
     if view is None:
         return 503, {"error": "the agent has no fresh facts"}
     problems = [asdict(problem) for problem in find_problems(view.facts)]
     actions = [{"action": type(one).__name__, **asdict(one)} for one in view.actions]
-    _, leadership = leader(view)
+    _, leadership = leader(state)
     return 200, {
         **view.facts.as_json(),
         "problems": problems,
         "actions": actions,
         "leader": leadership["leader"],
+        "roles": role_document(state.roles.fresh(), state.roles.clock()),
     }

@@ -39,6 +39,22 @@ class Compose:
         """Restart one service."""
         return self._command("restart", service, timeout=300)
 
+    def run(self, tool: str, *args: str, env: tuple[str, ...] = ()) -> Command:
+        """Run a tool of the stack to its end. Values for `env` come from the process's own."""
+        options = tuple(f"--env={name}" for name in env)
+        return self._command(
+            "run", "--rm", "--no-TTY", "--no-deps", "--quiet-pull", *options, tool, *args,
+            timeout=3600,
+        )  # fmt: skip
+
+    def start(self, service: str) -> Command:
+        """Start one service as the file says."""
+        return self._command("up", "--detach", "--no-deps", service, timeout=300)
+
+    def stop_service(self, service: str) -> Command:
+        """Stop one service in its grace period."""
+        return self._command("stop", service, timeout=180)
+
     def stop(self) -> Command:
         """Stop all services, each in its own grace period."""
         return self._command("stop", timeout=180)

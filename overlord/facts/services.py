@@ -61,7 +61,12 @@ def expected_services(compose_file: Path) -> tuple[ExpectedService, ...]:
 
 def parse_compose(document: dict[str, Any]) -> tuple[ExpectedService, ...]:
     """Services of a compose document, by name."""
-    services: dict[str, Any] = document.get("services") or {}
+    # What has a profile is a tool that is called, and no service.
+    services: dict[str, Any] = {
+        name: service
+        for name, service in (document.get("services") or {}).items()
+        if not service.get("profiles")
+    }
     one_shots = {
         name
         for service in services.values()
@@ -120,25 +125,47 @@ def read_containers(docker_socket: Path) -> tuple[Container, ...]:
     """All containers of the stack. Raises DockerUnavailableError."""
     filters = json.dumps({"label": [f"com.docker.compose.project={PROJECT}"]})
     query = urllib.parse.urlencode({"all": "true", "filters": filters})
-    connection = _UnixConnection(docker_socket)
     try:
-        connection.request("GET", f"/containers/json?{query}")
+        return parse_containers(
+            json.loads(_docker(docker_socket, "GET", f"/containers/json?{query}"))
+        )
+    except ValueError as error:
+        raise DockerUnavailableError(f"{docker_socket}: {error}") from error
+
+
+def restart_container(docker_socket: Path, service: str, grace: int) -> None:
+    """Restart a service's container without compose, which takes longer to start than we may take.
+
+    Args:
+        grace: seconds until what does not end is killed.
+
+    Raises:
+        DockerUnavailableError: dockerd does not answer, or the container is not there.
+    """
+    path = f"/containers/{PROJECT}-{service}-1/restart?t={grace}"
+    _docker(docker_socket, "POST", path, timeout=grace + 20)
+
+
+def _docker(docker_socket: Path, method: str, path: str, timeout: float = 10) -> bytes:
+    connection = _UnixConnection(docker_socket, timeout)
+    try:
+        connection.request(method, path)
         answer = connection.getresponse()
         body = answer.read()
-        if answer.status != 200:
-            raise DockerUnavailableError(f"dockerd answered HTTP {answer.status}")
-        return parse_containers(json.loads(body))
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DockerUnavailableError(f"{docker_socket}: {error}") from error
     finally:
         connection.close()
+    if answer.status not in (200, 204):
+        raise DockerUnavailableError(f"dockerd answered HTTP {answer.status} to {path}")
+    return body
 
 
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:

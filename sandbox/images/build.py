@@ -130,7 +130,8 @@ class Images:
     def service_stamp(self, image: Wanted) -> str:
         """Hash of all that decides what a service's image holds."""
         if image.context:
-            parts: tuple[str | Path, ...] = (FOLDER / "python", REPOSITORY / image.context)
+            base = FOLDER / str(image.base_stand_in)
+            parts: tuple[str | Path, ...] = (base, REPOSITORY / image.context)
         else:
             parts = (FOLDER / image.name, self._programs(STAND_INS[image.name]))
         return digest(repr(image), self.rootfs_stamp("services"), *parts)
@@ -207,21 +208,33 @@ class Images:
 
     def _build_own(self, image: Wanted, target: str, official: bool) -> None:
         """Build an image of this repository's own, as any builder would."""
-        folder = REPOSITORY / str(image.context)
+        folder = Path(str(image.context))
         if official:
             arguments = ["--network=host", f"--build-arg=BASE_IMAGE={image.base}"]
         else:
-            self._make_python(folder / "requirements.txt")
-            arguments = ["--network=none", f"--build-arg=BASE_IMAGE={PYTHON}"]
+            base = self._make_base(image, REPOSITORY / folder)
+            arguments = ["--network=none", f"--build-arg=BASE_IMAGE={base}"]
         with self._context() as context:
             leave_out = shutil.ignore_patterns(*LEFT_OUT)
-            shutil.copytree(folder, context / folder.name, ignore=leave_out)
-            dockerfile = context / folder.name / "Dockerfile"
+            shutil.copytree(REPOSITORY / folder, context / folder, ignore=leave_out)
+            dockerfile = context / folder / "Dockerfile"
             self._docker_build(target, context, dockerfile, arguments, self.service_stamp(image))
+
+    def _make_base(self, image: Wanted, folder: Path) -> str:
+        """Build what stands in for the base of an image of our own; returns its name."""
+        self.make_rootfs("services")
+        if image.base_stand_in == "python":
+            self._make_python(folder / "requirements.txt")
+            return PYTHON
+        name = f"overlord-sandbox/{image.base_stand_in}:base"
+        source = FOLDER / str(image.base_stand_in)
+        stamp = digest(self.rootfs_stamp("services"), source)
+        if self.docker.image_label(name, STAMP_LABEL) != stamp:
+            self._build(name, source, "services", stamp, {})
+        return name
 
     def _make_python(self, requirements: Path) -> None:
         """Build the stand-in of the Python base image, with the wheels that will be asked for."""
-        self.make_rootfs("services")
         stamp = digest(self.rootfs_stamp("services"), FOLDER / "python", requirements)
         if self.docker.image_label(PYTHON, STAMP_LABEL) == stamp:
             return

@@ -16,12 +16,14 @@ CATALOGUE = REPOSITORY / "stack" / "catalogue.yaml"
 # Entry of the catalogue to the programs that its stand-in holds; its files are in the folder of
 # the same name.
 STAND_INS: dict[str, tuple[str, ...]] = {
-    "postgres": (),
     "nginx": (),
     "prometheus": ("prometheus", "promtool"),
     "alertmanager": ("alertmanager", "amtool"),
     "node-exporter": ("node_exporter",),
 }
+
+# What images of our own start from to the folder of its stand-in.
+BASES = {"docker.io/library/python": "python", "docker.io/library/postgres": "postgres"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Wanted:
         """Path and tag below any registry."""
         return f"{self.image}:{self.tag}"
 
+    @property
+    def base_stand_in(self) -> str | None:
+        """Folder of what stands in for the base of an image of our own; None without one."""
+        return BASES.get(str(self.base).rpartition(":")[0])
+
 
 def wanted_images(file: Path = CATALOGUE) -> tuple[Wanted, ...]:
     """Read the catalogue. Raises SandboxError for an image that nothing stands in for."""
@@ -58,7 +65,8 @@ def wanted_images(file: Path = CATALOGUE) -> tuple[Wanted, ...]:
             context=build.get("context"),
             base=build.get("base"),
         )
-        if not image.context and image.name not in STAND_INS:
+        stands_in = image.base_stand_in if image.context else STAND_INS.get(image.name)
+        if stands_in is None:
             raise SandboxError(
                 f"nothing in the sandbox stands in for the image {image.reference}",
                 f"add a folder {FOLDER.name}/{image.name} and its line in {Path(__file__).name}",

@@ -78,10 +78,26 @@ def test_a_status_posted_to_the_public_name_is_in_the_primarys_database(
     assert query(pair, "vps-01", "select device_id from device_latest") == "pi-e2e"
 
 
-def test_the_standbys_database_is_up_and_idle(pair: SandboxWorld) -> None:
-    assert "accepting connections" in (
-        pair.on_node("vps-02", "docker", "exec", "overlord-postgres-1", "pg_isready").text
+def test_the_standby_streams_in_sync_and_has_the_status_too(pair: SandboxWorld) -> None:
+    eventually(
+        "synchronous replication",
+        lambda: query(pair, "vps-01", "select sync_state from pg_stat_replication") == "sync",
+        60,
     )
+    assert query(pair, "vps-02", "select pg_is_in_recovery()") == "t"
+    assert query(pair, "vps-02", "select device_id from device_latest") == "pi-e2e"
+
+
+def test_replication_shows_a_certificate_and_comes_over_the_mesh(pair: SandboxWorld) -> None:
+    row = query(
+        pair, "vps-01",
+        "select ssl, client_addr << '100.64.0.0/10' from pg_stat_ssl "
+        "join pg_stat_replication using (pid)",
+    )  # fmt: skip
+    assert row == "t|t"
+    conninfo = query(pair, "vps-02", "select current_setting('primary_conninfo')")
+    assert "sslmode=verify-full" in conninfo
+    assert "password=" not in conninfo
 
 
 def test_the_nodes_reach_each_other_over_the_mesh(pair: SandboxWorld) -> None:
@@ -105,7 +121,7 @@ def test_nothing_but_nginx_and_ssh_answers_from_outside(pair: SandboxWorld) -> N
         # From the administrator's address: SSH only, since the web is for the edge.
         open_ports = {
             port
-            for port in (22, 80, 443, 3000, 5432, 8000, 9090, 9093, 9100, 9600)
+            for port in (22, 80, 443, 3000, 5432, 8000, 9090, 9093, 9100, 9600, 9601)
             if command(
                 ["timeout", "2", "bash", "-c", f"</dev/tcp/{address}/{port}"], timeout=10
             ).code

@@ -18,6 +18,7 @@ PORT = 5432  # of the socket's name; nothing listens on the network
 
 _HBA = """\
 local all postgres trust
+local replication postgres trust
 local all all scram-sha-256
 """
 
@@ -89,7 +90,9 @@ def running_postgres(
     settings: str = "",
     config_file: Path | None = None,
     hba_file: Path | None = None,
+    ident_file: Path | None = None,
     standby: bool = False,
+    copy_of: PostgresServer | None = None,
 ) -> Iterator[PostgresServer]:
     """A fresh server that ends with the block.
 
@@ -98,7 +101,9 @@ def running_postgres(
         settings: lines for postgresql.conf.
         config_file: a configuration to use in place of the fresh cluster's.
         hba_file: access rules to use in place of the fresh cluster's.
+        ident_file: who is who at the socket, in place of the fresh cluster's.
         standby: whether it starts as a replica without a primary.
+        copy_of: a server whose copy it starts from, in place of a fresh cluster.
     """
     # A short path: the name of a socket has at most 107 bytes.
     scratch = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
@@ -107,17 +112,22 @@ def running_postgres(
             os.chown(scratch, pwd.getpwnam(user).pw_uid, -1)
         folder = _reachable(binaries or postgres_binaries()[0], scratch)
         data, log = scratch / "data", scratch / "log"
-        _run(
-            [
-                str(folder / "initdb"),
-                f"--pgdata={data}",
-                "--username=postgres",
-                "--encoding=UTF8",
-                "--no-locale",
-                "--no-sync",
-                "--auth=trust",
-            ]
-        )
+        if copy_of is not None:
+            source = f"host={copy_of.socket} port={PORT} user=postgres"
+            _run([str(folder / "pg_basebackup"), f"--dbname={source}", f"--pgdata={data}",
+                  "--checkpoint=fast", "--no-sync"])  # fmt: skip
+        else:
+            _run(
+                [
+                    str(folder / "initdb"),
+                    f"--pgdata={data}",
+                    "--username=postgres",
+                    "--encoding=UTF8",
+                    "--no-locale",
+                    "--no-sync",
+                    "--auth=trust",
+                ]
+            )
         if hba_file is None:
             (data / "pg_hba.conf").write_text(_HBA)
         if standby:
@@ -127,6 +137,8 @@ def running_postgres(
         options = f"-c listen_addresses= -c unix_socket_directories={scratch} -c port={PORT}"
         if config_file is not None:
             options += f" -c config_file={config_file}"
+        if ident_file is not None:
+            options += f" -c ident_file={ident_file}"
         if hba_file is not None:
             options += f" -c hba_file={hba_file}"
         control = [str(folder / "pg_ctl"), f"--pgdata={data}", "--wait", "--timeout=60"]

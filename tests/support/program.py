@@ -115,6 +115,7 @@ class _Vendors(pulumi_mocks.Mocks):
                     "hash": f"hash-of-{args.name}",
                     "publicKey": f"ssh-ed25519 PUBLIC {args.name}",
                     "csr": f"csr-of-{args.name}",
+                    "certificate": f"certificate-of-{args.name}",
                     "createdAt": "2026-11-20T00:00:00+00:00",
                 }
             case "pulumi-python:dynamic:LaunchTicket":

@@ -49,6 +49,16 @@ def test_a_tls_key_signs_a_request_for_every_host_name() -> None:
     assert names.get_values_for_type(x509.DNSName) == ["fleet.example.com", "vps-01.example.com"]
 
 
+def test_a_tls_pair_has_a_certificate_that_it_signed_itself_for_every_host_name() -> None:
+    secret = made("tlsPair", hostnames=["vps-01", "vps-02"])
+    certificate = x509.load_pem_x509_certificate(secret["certificate"].encode())
+    certificate.verify_directly_issued_by(certificate)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["vps-01", "vps-02"]
+    key = serialization.load_pem_private_key(secret["value"].encode(), password=None)
+    assert key.public_key() == certificate.public_key()
+
+
 def test_other_host_names_make_another_request_with_the_same_key() -> None:
     old = made("tlsKey", hostnames=["a.example.com"])
     news = {"kind": "tlsKey", "version": 1, "hostnames": ["b.example.com"]}

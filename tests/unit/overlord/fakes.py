@@ -56,10 +56,11 @@ services:
   postgres:
     secrets: [postgres_superuser_password]
   migrate:
-    depends_on: {postgres: {condition: service_healthy}}
+    image: registry.example.com/overlord/api:1
+    profiles: [tools]
   api:
     secrets: [{source: api_enrol_token}]
-    depends_on: {migrate: {condition: service_completed_successfully}}
+    depends_on: {postgres: {condition: service_healthy}}
 """
 
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,16 +18,22 @@ from overlord.apply import settle_command
 from overlord.ctl import overview_rows, status_document
 from overlord.decide import History, decide
 from overlord.facts import postgres, system, tailnet
-from overlord.facts.logins import Logins
 from overlord.facts.observe import Facts
+from overlord.facts.peer import parse_peer
 from overlord.facts.services import Container
 from overlord.facts.system import Disk
 from overlord.facts.tailnet import Tailnet
 from overlord.journal import BootState, Step
 from overlord.problems import find_problems
 from overlord.releases import Event
+from overlord.roles.decide import decide as decide_role
+from overlord.roles.facts import Lease, RoleFacts
+from overlord.roles.record import Record
+from overlord.roles.view import STALE_SECONDS as ROLES_STALE_SECONDS
+from overlord.roles.view import RoleState, RoleView
 from overlord.runner import Command, SystemRunner
 from tests.unit.overlord.fakes import healthy_facts
+from tests.unit.overlord.role_fakes import primary, standby
 
 
 class Clock:
@@ -43,7 +50,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def service(clock: Clock) -> Iterator[Service]:
-    one = Service(State(clock), ("127.0.0.1", 0))
+    one = Service(State(clock, RoleState(clock)), ("127.0.0.1", 0))
     threading.Thread(target=one.serve_forever, daemon=True).start()
     yield one
     one.shutdown()
@@ -57,23 +64,58 @@ def ask(service: Service, path: str, method: str = "GET") -> tuple[int, bytes]:
     return answer.status, answer.read()
 
 
-def show(service: Service, facts: Facts) -> None:
+def show(service: Service, facts: Facts, roles: RoleFacts | None = None) -> None:
     service.state.publish(facts, decide(facts, History()))
+    roles = replace(roles or primary(), now=service.state.clock())
+    service.state.roles.publish(RoleView(roles, decide_role(roles), Record(epoch=roles.epoch)))
 
 
 def test_a_healthy_primary_is_healthy_and_leader(service: Service) -> None:
     show(service, healthy_facts())
     assert ask(service, "/health")[0] == 200
-    assert ask(service, "/leader")[0] == 200
+    code, body = ask(service, "/leader")
+    assert (code, json.loads(body)["epoch"]) == (200, 3)
     assert ask(service, "/health", "HEAD") == (200, b"")
 
 
 def test_a_healthy_standby_is_healthy_and_not_leader(service: Service) -> None:
-    show(service, replace(healthy_facts(), role="standby"))
+    show(service, healthy_facts(), standby())
     assert ask(service, "/health")[0] == 200
     code, body = ask(service, "/leader")
     assert code == 503
-    assert json.loads(body)["reason"] == "this node is standby"
+    assert json.loads(body)["reason"] == "standby: streams from vps-02"
+
+
+def test_during_the_first_boot_no_node_is_leader(service: Service) -> None:
+    show(service, replace(healthy_facts(), boot=BootState("vps-01", "running")))
+    assert ask(service, "/leader")[0] == 503
+
+
+def test_a_right_to_take_writes_ends_on_time_whatever_the_loops_do(
+    service: Service, clock: Clock
+) -> None:
+    lease = Lease(epoch=3, until=4.0, answered=0.0, cluster="7", replication="sync")
+    show(service, healthy_facts(), replace(primary(), arbiter=True, lease=lease))
+    clock.now = 3.9
+    assert ask(service, "/leader")[0] == 200
+    assert json.loads(ask(service, "/peer")[1])["primary"] is True
+    clock.now = 4.0
+    assert ask(service, "/leader")[0] == 503
+    assert json.loads(ask(service, "/peer")[1])["primary"] is False
+
+
+def test_leadership_ends_when_the_role_manager_hangs(service: Service, clock: Clock) -> None:
+    show(service, healthy_facts())
+    clock.now = ROLES_STALE_SECONDS + 0.1
+    assert ask(service, "/health")[0] == 200
+    assert ask(service, "/leader")[0] == 503
+
+
+def test_the_peer_learns_what_it_needs_to_follow(service: Service) -> None:
+    show(service, healthy_facts())
+    found = parse_peer(json.loads(ask(service, "/peer")[1]))
+    assert (found.node, found.primary, found.epoch, found.data) == ("vps-01", True, 3, True)
+    assert (found.timeline, found.history, found.migrated) == (3, ((1, 100), (2, 200)), True)
 
 
 def test_before_the_first_round_nothing_is_claimed(service: Service) -> None:
@@ -113,19 +155,11 @@ def test_metrics_tell_of_node_services_and_certificate(service: Service) -> None
     assert 'overlord_service_healthy{service="api"} 1.0' in text
     assert 'overlord_service_healthy{service="migrate"} 0.0' in text
     assert "overlord_leader 1.0" in text
+    assert 'overlord_role{role="primary"} 1.0' in text
+    assert 'overlord_role{role="standby"} 0.0' in text
+    assert "overlord_replication_synchronous 1.0" in text
+    assert "overlord_replication_lag_bytes 0.0" in text
     assert "overlord_certificate_expiry_seconds 5.184e+06" in text
-
-
-def test_metrics_tell_of_failed_logins_and_of_a_guard_that_is_gone(service: Service) -> None:
-    show(service, replace(healthy_facts(), logins=Logins(failed=41, banned=3)))
-    text = ask(service, "/metrics")[1].decode()
-    assert "overlord_login_guard_up 1.0" in text
-    assert "overlord_login_failures_total 41.0" in text
-    assert "overlord_banned_addresses 3.0" in text
-    show(service, replace(healthy_facts(), logins=None))
-    text = ask(service, "/metrics")[1].decode()
-    assert "overlord_login_guard_up 0.0" in text
-    assert "overlord_banned_addresses" not in text
 
 
 def test_an_unknown_path_is_not_found(service: Service) -> None:
@@ -200,8 +234,10 @@ def test_the_page_of_truth_has_a_line_for_each_thing_an_operator_asks() -> None:
 
 def test_status_for_programs_is_json() -> None:
     facts = healthy_facts()
-    document = json.loads(json.dumps(status_document(facts, find_problems(facts))))
+    agent = {"leader": True, "roles": {"state": "primary"}}
+    document = json.loads(json.dumps(status_document(facts, find_problems(facts), agent)))
     assert (document["healthy"], document["leader"]) == (True, True)
+    assert status_document(facts, (), {})["leader"] is False
 
 
 def test_tailscales_answer_is_understood() -> None:
@@ -230,21 +266,35 @@ def test_memory_is_read_in_bytes() -> None:
     assert system.parse_memory(text) == system.Memory(1_024_000, 256_000)
 
 
-def test_a_server_that_is_not_postgres_is_not_taken_for_one() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+@pytest.fixture
+def socket_folder() -> Iterator[Path]:
+    # A short path: the name of a socket has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def listening(folder: Path) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(str(folder / ".s.PGSQL.5432"))
+    server.listen()
+    return server
+
+
+def test_a_server_that_is_not_postgres_is_not_taken_for_one(socket_folder: Path) -> None:
+    with listening(socket_folder) as server:
         threading.Thread(target=lambda: server.accept()[0].sendall(b"HTTP"), daemon=True).start()
-        assert not postgres.answers(port=server.getsockname()[1])
+        assert not postgres.answers(socket_folder)
 
 
-def test_a_postgres_is_known_by_its_answer_to_an_ssl_request() -> None:
+def test_a_postgres_is_known_by_its_answer_to_an_ssl_request(socket_folder: Path) -> None:
     def serve(server: socket.socket) -> None:
         connection = server.accept()[0]
         assert connection.recv(8) == bytes.fromhex("0000000804d2162f")
         connection.sendall(b"N")
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with listening(socket_folder) as server:
         threading.Thread(target=serve, args=(server,), daemon=True).start()
-        assert postgres.answers(port=server.getsockname()[1])
+        assert postgres.answers(socket_folder)
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

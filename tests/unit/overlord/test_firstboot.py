@@ -273,7 +273,7 @@ def test_a_service_that_needs_its_time_is_waited_for(
     starting = (Container("api", "running", "starting"), *HEALTHY[1:])
     containers(monkeypatch, *[starting] * 200, HEALTHY)
     context = make_context(tmp_path, FakeRunner())
-    assert firstboot.healthy(context) == ["3 services"]
+    assert firstboot.healthy(context) == ["2 services"]
 
 
 def test_a_service_that_stays_unhealthy_is_named_and_its_log_kept(

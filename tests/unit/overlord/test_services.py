@@ -49,16 +49,24 @@ def test_dockers_words_are_understood(
 
 
 def test_a_service_that_others_wait_for_to_end_is_one_shot() -> None:
-    services = {one.name: one for one in parse_compose(yaml.safe_load(COMPOSE))}
-    assert services["migrate"].one_shot
-    assert not services["postgres"].one_shot
+    document = yaml.safe_load(
+        "services: {seed: {}, app: {depends_on: "
+        "{seed: {condition: service_completed_successfully}, db: {condition: service_healthy}}}, "
+        "db: {}}"
+    )
+    services = {one.name: one for one in parse_compose(document)}
+    assert services["seed"].one_shot
+    assert not services["db"].one_shot
+
+
+def test_a_tool_that_is_called_by_name_is_no_service() -> None:
+    assert "migrate" not in {one.name for one in parse_compose(yaml.safe_load(COMPOSE))}
 
 
 def test_secrets_are_found_in_both_notations() -> None:
     services = {one.name: one.secrets for one in parse_compose(yaml.safe_load(COMPOSE))}
     assert services == {
         "api": ("api_enrol_token",),
-        "migrate": (),
         "postgres": ("postgres_superuser_password",),
     }
 

@@ -13,8 +13,8 @@ from sandbox.images.catalogue import FOLDER, STAND_INS, wanted_images
 
 def test_every_image_of_the_stack_has_a_stand_in_or_a_build() -> None:
     for image in wanted_images():
-        folder = FOLDER / image.name
-        assert image.context or (folder / "Dockerfile").exists()
+        folder = FOLDER / (image.base_stand_in or image.name)
+        assert (folder / "Dockerfile").exists()
 
 
 def test_every_stand_in_is_asked_for() -> None:

@@ -1,0 +1,78 @@
+"""Makes, copies and upgrades the database of a node by the stack's own tools."""
+
+import functools
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from overlord.commands.compose import Compose
+from overlord.layout import stack_of
+from overlord.paths import Paths
+from overlord.runner import Command, Runner, check
+
+PASSWORDS = (
+    "postgres_app_password",
+    "postgres_replication_password",
+    "postgres_superuser_password",
+)
+MARK_VARIABLE = "OVERLORD_MIGRATION_MARK"
+SERVICE = "postgres"
+
+
+def has_database(paths: Paths) -> bool:
+    """Whether there is a database on disk."""
+    return (paths.database_volume / "pgdata/PG_VERSION").exists()
+
+
+def wanted_mark(paths: Paths, node: str) -> str:
+    """What the schema should be brought up to: changes with the API's image and the passwords."""
+    file = stack_of(paths, node).file
+    try:
+        times = tuple((paths.secrets / name).stat().st_mtime_ns for name in PASSWORDS)
+        return _mark(file.resolve(), times, paths.secrets)
+    except OSError:
+        return ""
+
+
+@functools.lru_cache(maxsize=4)
+def _mark(file: Path, _times: tuple[int, ...], secrets: Path) -> str:
+    image = yaml.safe_load(file.read_text())["services"]["migrate"]["image"]
+    digest = hashlib.sha256(image.encode())
+    for name in PASSWORDS:
+        digest.update(b"\0" + (secrets / name).read_bytes())
+    return f"{image.rpartition('/')[2]} {digest.hexdigest()[:16]}"
+
+
+def migrate_command(compose: Compose, mark: str) -> Command:
+    """Bring roles, passwords and schema up to date on a server that takes writes."""
+    command = compose.run("migrate", env=(MARK_VARIABLE,))
+    return replace(command, env=((MARK_VARIABLE, mark),), timeout=600)
+
+
+def copy_from_peer(compose: Compose, runner: Runner, peer: str) -> None:
+    """Replace the database by a copy of the peer's; what was here is kept aside.
+
+    The server runs again afterwards, whether or not the copy could be made. Raises
+    CommandFailedError.
+    """
+    check(runner, compose.stop_service(SERVICE), f"see `docker ps`, `overlordctl logs {SERVICE}`")
+    try:
+        check(
+            runner,
+            compose.run("database-tool", "clone", peer),
+            f"is {peer} reachable over the tailnet? see `overlordctl role` there",
+        )
+    finally:
+        check(runner, compose.start(SERVICE), f"see `overlordctl logs {SERVICE}`")
+
+
+def conninfo(peer: str, node: str) -> str:
+    """How this node's server reaches the peer's. The password is in a file of the container."""
+    return (
+        f"host={peer} port=5432 user=overlord_replication application_name={node} "
+        "sslmode=verify-full sslrootcert=/run/secrets/postgres_tls_cert "
+        "passfile=/tmp/replication.pgpass connect_timeout=5 "
+        "keepalives_idle=5 keepalives_interval=2 keepalives_count=3"
+    )

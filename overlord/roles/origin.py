@@ -1,0 +1,111 @@
+"""Where the database of a node that has none comes from: a pure decision over facts.
+
+A pair has one database. A second one made beside it would one day be taken for it, so a new one is
+made only where everything says that there never was any.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from overlord.facts.peer import Peer
+from overlord.node import Role
+
+PATIENCE = 420.0
+"""Seconds for which a first boot waits for its peer or the arbiter."""
+
+
+@dataclass(frozen=True)
+class OriginFacts:
+    """What is known when a first boot comes to its database."""
+
+    data: bool
+    """Whether there is a database on this node's disk."""
+    role: Role
+    """As the release says."""
+    peer_name: str
+    peer: Peer | None
+    """None while it does not answer."""
+    arbiter: Literal["none", "silent", "empty", "known"]
+    """Not configured; does not answer; knows of no database; knows one."""
+    waited: float
+    """Seconds."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What is there is the database; the role manager sees to it."""
+
+
+@dataclass(frozen=True)
+class Clone:
+    """Copy the peer's."""
+
+    peer: str
+
+
+@dataclass(frozen=True)
+class Init:
+    """Make a new one."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Ask again in a moment."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A person has to look."""
+
+    what: str
+    remedy: str
+
+
+Origin = Keep | Clone | Init | Wait | Stop
+
+
+def decide_origin(facts: OriginFacts) -> Origin:
+    """What to do now."""
+    peer, name = facts.peer, facts.peer_name
+    if facts.data:
+        return Keep()
+    if peer and peer.primary and peer.migrated:
+        return Clone(name)
+    if peer and (peer.data or peer.primary):
+        return _wait(
+            facts,
+            f"{name} has the database and is not primary",
+            f"see `overlordctl role` on {name}; where no arbiter promotes it, "
+            "`sudo overlordctl promote --i-know` does",
+        )
+    if facts.role == "standby":
+        return _wait(
+            facts,
+            f"{name} is not primary" if peer else f"{name} does not answer over the tailnet",
+            f"bring {name} up: this node copies its database",
+        )
+    if facts.arbiter == "silent":
+        return _wait(
+            facts,
+            "the arbiter does not answer, so nobody can say whether the pair has a database",
+            "see overlord:arbiter and the witness's page",
+        )
+    if facts.arbiter == "known":
+        return _wait(
+            facts,
+            f"the pair has had a database, and neither this node nor {name} can show it",
+            f"bring {name} up, or restore from backup",
+        )
+    if facts.arbiter == "empty" or peer:
+        return Init()
+    return _wait(
+        facts,
+        f"{name} does not answer over the tailnet, so it may have the database",
+        f"bring {name} up; if it is lost for good, `sudo overlordctl database init --i-know`",
+    )
+
+
+def _wait(facts: OriginFacts, what: str, remedy: str) -> Wait | Stop:
+    return Stop(what, remedy) if facts.waited >= PATIENCE else Wait(what)

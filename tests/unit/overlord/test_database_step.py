@@ -1,0 +1,78 @@
+"""The first boot's step `database`: it does what was decided, and asks again while it waits."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from overlord import firstboot
+from overlord.actions.database import PASSWORDS, has_database, wanted_mark
+from overlord.errors import OverlordError
+from overlord.facts.peer import Peer
+from overlord.firstboot import Context
+from overlord.roles.origin import PATIENCE
+from overlord.runner import Command, Result
+from tests.unit.overlord.fakes import FakeRunner
+from tests.unit.overlord.test_firstboot import make_context
+
+EMPTY = Peer("vps-02", "unknown", False, 0, data=False)
+PRIMARY = Peer("vps-02", "primary", True, 2, data=True, migrated=True)
+
+
+def context(root: Path, runner: FakeRunner, peer: Callable[[str], Peer | None]) -> Context:
+    found = make_context(root, runner)
+    home = found.paths.current / "nodes/vps-01"
+    (home / "secrets.json").write_text('{"gid": 0, "mode": "0440", "files": []}')
+    return replace(found, node=replace(found.node, peer="vps-02"), ask_peer=peer)
+
+
+def test_the_first_primary_makes_an_empty_database(tmp_path: Path) -> None:
+    runner = FakeRunner()
+    assert firstboot.database(context(tmp_path, runner, lambda _: EMPTY)) == ["made an empty one"]
+    assert runner.ran("run --rm --no-TTY --no-deps --quiet-pull database-tool init")
+
+
+def test_what_is_on_disk_is_kept(tmp_path: Path) -> None:
+    runner = FakeRunner()
+    found = context(tmp_path, runner, lambda _: PRIMARY)
+    (found.paths.database_volume / "pgdata").mkdir(parents=True)
+    (found.paths.database_volume / "pgdata/PG_VERSION").write_text("15\n")
+    assert has_database(found.paths)
+    assert firstboot.database(found) == ["kept what is there"]
+    assert not runner.ran("database-tool")
+
+
+def test_a_copy_that_fails_is_tried_again(tmp_path: Path) -> None:
+    results = [Result(1), Result(0)]
+
+    def clone(_: Command) -> Result:
+        return results.pop(0)
+
+    runner = FakeRunner({"database-tool clone vps-02": clone})
+    assert firstboot.database(context(tmp_path, runner, lambda _: PRIMARY)) == [
+        "copied from vps-02"
+    ]
+    assert results == []
+
+
+def test_a_peer_that_never_answers_ends_the_step_with_a_remedy(tmp_path: Path) -> None:
+    found = context(tmp_path, FakeRunner(), lambda _: None)
+    with pytest.raises(OverlordError) as failure:
+        firstboot.database(found)
+    assert found.clock() >= PATIENCE
+    assert "vps-02" in failure.value.what
+    assert "overlord-launch run" in failure.value.remedy
+
+
+def test_the_schema_is_due_again_when_a_password_or_the_image_changes(tmp_path: Path) -> None:
+    found = context(tmp_path, FakeRunner(), lambda _: None)
+    assert wanted_mark(found.paths, "vps-01") == ""  # a secret is missing: nothing can be said
+    for name in PASSWORDS:
+        (found.paths.secrets / name).write_text(name)
+    first = wanted_mark(found.paths, "vps-01")
+    assert first.startswith("api:1 ")
+    secret = found.paths.secrets / PASSWORDS[0]
+    secret.write_text("another")
+    assert wanted_mark(found.paths, "vps-01") != first
+    assert secret.read_text() not in wanted_mark(found.paths, "vps-01")
