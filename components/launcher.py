@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from stack.yaml_text import read_yaml
+
 MAX_USER_DATA_BYTES = 32 * 1024
 """Hetzner Cloud refuses longer user_data (API reference, POST /servers)."""
 
@@ -64,7 +66,7 @@ def render_user_data(boot: BootSettings) -> str:
         "timezone": boot.timezone,
         "users": [_deploy_user(boot), _admin_user(boot)],
         "write_files": _files(boot),
-        **yaml.safe_load(_template("cloud-config.yaml")),
+        **read_yaml(_template("cloud-config.yaml")),
     }
     text = "#cloud-config\n" + yaml.dump(
         config, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True

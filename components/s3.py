@@ -12,12 +12,15 @@ import hashlib
 import os
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 from typing import Any
 
 _KEY_ID = ("OVERLORD_B2_KEY_ID", "b2KeyId")
 _KEY = ("OVERLORD_B2_KEY", "b2Key")
 
 _SDK_HEADERS = ("x-amz-sdk-checksum", "x-amz-checksum")
+
+_making = Lock()
 
 
 class S3Error(Exception):
@@ -42,12 +45,14 @@ def s3_client(endpoint: str, region: str, config: Callable[[str], str | None]) -
             f"no B2 key: `export {_KEY_ID[0]}=… {_KEY[0]}=…` or "
             f"`pulumi config set --secret overlord:{_KEY_ID[1]}` and overlord:{_KEY[1]}"
         )
-    return _client(endpoint, region, key_id, key)
+    # The engine asks for several resources at once, and a client takes longer to make than to use.
+    with _making:
+        return _client(endpoint, region, key_id, key)
 
 
 @cache
 def _client(endpoint: str, region: str, key_id: str, key: str) -> Any:
-    """Clients are slow to make, and may be shared by threads."""
+    """The one client for these credentials: it may be shared by threads."""
     # Slow to import, and only needed where something is really done.
     import boto3
     from botocore.config import Config

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stack.yaml_text import read_yaml
 
 CATALOGUE_FILE = Path(__file__).with_name("catalogue.yaml")
 
@@ -99,7 +100,7 @@ def load_catalogue(path: Path = CATALOGUE_FILE) -> Catalogue:
     Raises:
         CatalogueError: the file is not valid, or holds a name twice.
     """
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    document = read_yaml(path.read_text(encoding="utf-8"))
     images: dict[str, Image] = {}
     for entry in document["images"]:
         try:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stack.alerting import NO_CHANNELS, AlertChannels
 from stack.catalogue import Catalogue, load_catalogue
 from stack.limits import SERVICES, ServiceLimits
+from stack.yaml_text import read_yaml
 
 STACK_DIR = Path(__file__).parent
 
@@ -210,6 +210,6 @@ def _hash(files: Mapping[str, bytes]) -> str:
 
 def _secrets_of(compose: str) -> bytes:
     """Tells the node which secret files containers mount, so that it can set their group."""
-    names = sorted(yaml.safe_load(compose)["secrets"])
+    names = sorted(read_yaml(compose)["secrets"])
     document = {"gid": SECRETS_GID, "mode": SECRETS_MODE, "files": names}
     return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()

@@ -33,9 +33,10 @@ for name in "$@"; do
     fi
 done
 
-install_file language_host.py language_host.py 644
-install_file language_host.sh pulumi-language-python
+ln -sfn overlord-providers "$bindir/pulumi-language-python"
+rm -f "$bindir/language_host.py" # of an earlier build
 
-# Dynamic providers are served by the SDK itself; its starter lies in the Go module.
+# Programs and dynamic providers are run by the SDK itself; its starters lie in the Go module.
 sdk=$(go list -m -f '{{.Dir}}' github.com/pulumi/pulumi/sdk/v3)
+install_file "$sdk/python/cmd/pulumi-language-python-exec" pulumi-language-python-exec
 install_file "$sdk/python/dist/pulumi-resource-pulumi-python" pulumi-resource-pulumi-python

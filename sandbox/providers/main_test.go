@@ -47,7 +47,9 @@ func startPlugin(t *testing.T, name string, args ...string) *exec.Cmd {
 }
 
 func TestEachPluginPrintsItsPortAndEndsAtOnceWhenTheEngineIsDone(t *testing.T) {
-	for _, name := range []string{"hcloud", "cloudflare", "tailscale", "command"} {
+	for _, name := range []string{
+		"resource-hcloud", "resource-cloudflare", "resource-tailscale", "resource-command", "language-python",
+	} {
 		plugin := startPlugin(t, name, "127.0.0.1:1")
 		ended := make(chan error, 1)
 		go func() { ended <- plugin.Wait() }()
@@ -66,7 +68,7 @@ func TestEachPluginPrintsItsPortAndEndsAtOnceWhenTheEngineIsDone(t *testing.T) {
 }
 
 func TestAnUnknownNameIsRefused(t *testing.T) {
-	if err := serve("aws", nil); err == nil {
+	if err := serve("resource-aws", nil); err == nil {
 		t.Error("there is no stand-in for aws")
 	}
 }

@@ -16,7 +16,11 @@ STAND_INS = REPOSITORY / "sandbox" / "providers"
 REQUIREMENTS = REPOSITORY / "requirements.txt"
 NAMES = ("hcloud", "cloudflare", "tailscale", "command")
 # What build.sh adds for a CLI of our own build. The official one brings its own.
-LANGUAGE_FILES = ("pulumi-language-python", "language_host.py", "pulumi-resource-pulumi-python")
+LANGUAGE_FILES = (
+    "pulumi-language-python",
+    "pulumi-language-python-exec",
+    "pulumi-resource-pulumi-python",
+)
 BUILD_SECONDS = 1200
 STAMP = "plugins"
 
