@@ -20,6 +20,7 @@ from components.sizing import SIZES
 from components.survey import survey
 from components.tailnet import Tailnet, TailnetArgs
 from components.vendors import Vendors
+from components.witness import Witness, WitnessArgs
 from components.zone_security import ZoneSecurity, ZoneSecurityArgs
 
 settings = load_settings()
@@ -67,6 +68,18 @@ bundle = Bundle(
 )
 generations = {node: plan.ticket_generation for node, plan in found.plans.items()}
 tailnet = Tailnet("tailnet", TailnetArgs(generations, settings, stack, vendors.mesh))
+if settings.arbiter_enabled:
+    # Before the servers: a node asks it whether it may be primary.
+    Witness(
+        "witness",
+        WitnessArgs(
+            settings,
+            public_addresses,
+            secrets.arbiter_tokens,
+            secrets.arbiter_operator_token,
+            stack,
+        ),
+    )
 nodes = make_servers(
     ServersArgs(
         settings=settings,

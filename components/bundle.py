@@ -170,6 +170,9 @@ def _node_document(node: str, settings: Settings, facts: BundleFacts) -> dict[st
             "database_retention_days": backup.database_retention_days,
             "metrics_retention_days": backup.metrics_retention_days,
         },
+        "arbiter": {"url": settings.arbiter_url, "lease_seconds": settings.arbiter.lease_seconds}
+        if settings.arbiter_enabled
+        else None,
         "peers": {name: dict(facts.addresses[name]) for name in NODES},
     }
 

@@ -291,6 +291,90 @@ class OriginCaCertificate(CloudflareResource):
         return {"expiresOn": "expires_on"}.get(prop, prop)
 
 
+class WorkersScript(CloudflareResource):
+    """A Worker of one module, with what is bound to it."""
+
+    TOKEN = "cloudflare:index/workersScript:WorkersScript"  # noqa: S105
+    INPUTS = (
+        "accountId",
+        "scriptName",
+        "content",
+        "mainModule",
+        "compatibilityDate",
+        "bindings",
+    )
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        account_id: str,
+        script_name: str,
+        content: str,
+        main_module: str,
+        compatibility_date: str,
+        bindings: Sequence[Mapping[str, pulumi.Input[str]]],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        props: dict[str, Any] = {
+            "accountId": account_id,
+            "scriptName": script_name,
+            "content": content,
+            "mainModule": main_module,
+            "compatibilityDate": compatibility_date,
+            "bindings": list(bindings),
+        }
+        super().__init__(resource_name, props, opts)
+
+
+class WorkersCronTrigger(CloudflareResource):
+    """When a Worker runs by itself."""
+
+    TOKEN = "cloudflare:index/workersCronTrigger:WorkersCronTrigger"  # noqa: S105
+    INPUTS = ("accountId", "scriptName", "schedules")
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        account_id: str,
+        script_name: str,
+        crons: Sequence[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        props: dict[str, Any] = {
+            "accountId": account_id,
+            "scriptName": script_name,
+            "schedules": [{"cron": cron} for cron in crons],
+        }
+        super().__init__(resource_name, props, opts)
+
+
+class WorkersCustomDomain(CloudflareResource):
+    """A name of the zone that a Worker answers on, with its record and certificate."""
+
+    TOKEN = "cloudflare:index/workersCustomDomain:WorkersCustomDomain"  # noqa: S105
+    INPUTS = ("accountId", "zoneId", "hostname", "service")
+
+    def __init__(
+        self,
+        resource_name: str,
+        *,
+        account_id: str,
+        zone_id: str,
+        hostname: str,
+        service: str,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        props: dict[str, Any] = {
+            "accountId": account_id,
+            "zoneId": zone_id,
+            "hostname": hostname,
+            "service": service,
+        }
+        super().__init__(resource_name, props, opts)
+
+
 IP_RANGES_TOKEN = "cloudflare:index/getIpRanges:getIpRanges"  # noqa: S105
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 import pulumi
 
+from components.dynamic import ConfiguredProvider
 from components.settings import CLOUDFLARE_TOKEN, CLOUDFLARE_URL, Settings
 from components.vendor_api import VendorApi, check_age
 
@@ -56,9 +58,24 @@ class CloudflareApi:
         """Change some fields of one thing and leave the others."""
         return dict(self._api.call("PATCH", path, json=dict(body))["result"])
 
+    def upload(self, path: str, parts: Mapping[str, tuple[str, str, str]]) -> dict[str, Any]:
+        """Put one thing that is made of files: by part, file name, content and content type."""
+        return dict(self._api.call("PUT", path, files=parts)["result"])
+
     def delete(self, path: str) -> None:
         """Delete one thing. What is gone already is fine."""
         self._api.call("DELETE", path, missing_is_fine=True)
+
+
+class CloudflareProvider(ConfiguredProvider):
+    """A dynamic provider of something at Cloudflare that the vendor's provider cannot do."""
+
+    def api(self, props: Mapping[str, Any]) -> CloudflareApi:
+        """The client, with the stack's token, for the endpoint among the properties."""
+        token = self.provider_setting("cloudflare:apiToken") or os.environ.get(
+            "CLOUDFLARE_API_TOKEN", ""
+        )
+        return CloudflareApi(props["endpoint"], token)
 
 
 def leftover_hook(

@@ -18,7 +18,7 @@ from pulumi.dynamic import Resource as DynamicResource
 
 from components.dynamic import ConfiguredProvider, changed, replace_on
 
-Kind = Literal["password", "loginPassword", "sshKey", "tlsKey", "tlsPair"]
+Kind = Literal["password", "loginPassword", "token", "sshKey", "tlsKey", "tlsPair"]
 # Only the pair itself trusts the certificate of a tlsPair; a raised version renews it.
 PAIR_VALIDITY = timedelta(days=5475)
 # bcrypt reads no more than 72 bytes; 40 of 62 letters and digits are 238 bits.
@@ -30,10 +30,15 @@ class GeneratedSecretProvider(ConfiguredProvider):
     """Makes one secret of a kind."""
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        """A raised version replaces the secret; other host names only change the request."""
-        return replace_on(
-            changed(olds, news, ("kind", "version")), changed(olds, news, ("hostnames",))
-        )
+        """A raised version replaces the secret; other host names only change the request.
+
+        A token is not replaced but renewed, since the one before must stay good for a while.
+        """
+        replaces = changed(olds, news, ("kind", "version"))
+        updates = changed(olds, news, ("hostnames",))
+        if news["kind"] == "token" and replaces == ["version"]:
+            return replace_on([], replaces)
+        return replace_on(replaces, updates)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Make the secret."""
@@ -41,8 +46,9 @@ class GeneratedSecretProvider(ConfiguredProvider):
             "kind": props["kind"],
             "version": props["version"],
             "hostnames": props["hostnames"],
-            "createdAt": datetime.now(UTC).isoformat(timespec="seconds"),
+            "createdAt": _now(),
             "value": "",
+            "previous": "",
             "hash": "",
             "publicKey": "",
             "csr": "",
@@ -57,14 +63,18 @@ class GeneratedSecretProvider(ConfiguredProvider):
             outs["value"] = _tls_key()
             outs["certificate"] = _certificate(outs["value"], props["hostnames"])
         else:
-            outs["value"] = "".join(secrets.choice(_ALPHABET) for _ in range(PASSWORD_LENGTH))
+            outs["value"] = _password()
             if props["kind"] == "loginPassword":
                 outs["hash"] = _password_hash(outs["value"])
         return CreateResult(uuid.uuid4().hex, outs)
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        """Other host names with the same key."""
+        """Other host names with the same key, or another token beside the old one."""
         outs = {name: value for name, value in olds.items() if name != "__provider"}
+        if outs["kind"] == "token":
+            outs["previous"], outs["value"] = outs["value"], _password()
+            outs["version"], outs["createdAt"] = news["version"], _now()
+            return UpdateResult(outs)
         outs["hostnames"] = news["hostnames"]
         if outs["kind"] == "tlsPair":
             outs["certificate"] = _certificate(outs["value"], news["hostnames"])
@@ -74,8 +84,8 @@ class GeneratedSecretProvider(ConfiguredProvider):
 
 
 class GeneratedSecret(DynamicResource, name="GeneratedSecret"):
-    """A password, a login password with its hash, an SSH key pair, a TLS key with a request, or a
-    TLS key with a certificate that it has signed itself.
+    """A password, a login password with its hash, a token with the one before it, an SSH key pair,
+    a TLS key with a request, or a TLS key with a certificate that it has signed itself.
 
     Args:
         kind: what to make.
@@ -84,6 +94,7 @@ class GeneratedSecret(DynamicResource, name="GeneratedSecret"):
     """
 
     value: pulumi.Output[str]
+    previous: pulumi.Output[str]
     hash: pulumi.Output[str]
     public_key: pulumi.Output[str]
     csr: pulumi.Output[str]
@@ -107,6 +118,7 @@ class GeneratedSecret(DynamicResource, name="GeneratedSecret"):
                 "version": version,
                 "hostnames": list(hostnames),
                 "value": None,
+                "previous": None,
                 "hash": None,
                 "public_key": None,
                 "csr": None,
@@ -114,7 +126,8 @@ class GeneratedSecret(DynamicResource, name="GeneratedSecret"):
                 "created_at": None,
             },
             pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(additional_secret_outputs=["value", "hash"])
+                opts,
+                pulumi.ResourceOptions(additional_secret_outputs=["value", "previous", "hash"]),
             ),
         )
 
@@ -125,6 +138,14 @@ class GeneratedSecret(DynamicResource, name="GeneratedSecret"):
     def translate_output_property(self, prop: str) -> str:
         """Names as the program knows them."""
         return {"publicKey": "public_key", "createdAt": "created_at"}.get(prop, prop)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _password() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(PASSWORD_LENGTH))
 
 
 def _ssh_key() -> tuple[str, str]:

@@ -50,6 +50,7 @@ def export_outputs(
             overrides=settings.prices,
         ),
     )
+    pulumi.export("arbiterUrl", settings.arbiter_url if settings.arbiter_enabled else None)
     pulumi.export("buckets", dict(buckets))
     pulumi.export("bundleSha256", bundle.sha256)
     pulumi.export(
@@ -69,6 +70,7 @@ def export_outputs(
                 name: secrets.values[name]
                 for name in (
                     "admin_password",
+                    "arbiter_operator_token",
                     "api_enrol_token",
                     "api_operator_token",
                     "grafana_admin_password",

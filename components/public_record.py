@@ -8,7 +8,6 @@ afterwards.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,13 +15,13 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, UpdateResult
 from pulumi.dynamic import Resource as DynamicResource
 
-from components.cloudflare_api import MARK, CloudflareApi
-from components.dynamic import ConfiguredProvider, changed, replace_on
+from components.cloudflare_api import MARK, CloudflareProvider
+from components.dynamic import changed, replace_on
 
 _IDENTITY = ("endpoint", "zoneId", "name")
 
 
-class PublicRecordProvider(ConfiguredProvider):
+class PublicRecordProvider(CloudflareProvider):
     """Make sure that one A record exists."""
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
@@ -31,7 +30,7 @@ class PublicRecordProvider(ConfiguredProvider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         """Create the record, or take the one that is there, whatever it points at."""
-        api, path = self._api(props), _path(props)
+        api, path = self.api(props), _path(props)
         found = next(api.list(path, {"name": props["name"], "type": "A"}), None)
         record = found or api.post(
             path,
@@ -50,23 +49,17 @@ class PublicRecordProvider(ConfiguredProvider):
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """The record as it is; gone is gone."""
-        record = self._api(props).get(f"{_path(props)}/{id_}")
+        record = self.api(props).get(f"{_path(props)}/{id_}")
         return ReadResult(id_, _outputs(props, record)) if record else ReadResult(None, {})
 
     def update(self, id_: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Put the proxy back in front; the content stays as it is."""
-        record = self._api(news).patch(f"{_path(news)}/{id_}", {"proxied": True})
+        record = self.api(news).patch(f"{_path(news)}/{id_}", {"proxied": True})
         return UpdateResult(_outputs(news, record))
 
     def delete(self, id_: str, props: dict[str, Any]) -> None:
         """Delete the record."""
-        self._api(props).delete(f"{_path(props)}/{id_}")
-
-    def _api(self, props: Mapping[str, Any]) -> CloudflareApi:
-        token = self.provider_setting("cloudflare:apiToken") or os.environ.get(
-            "CLOUDFLARE_API_TOKEN", ""
-        )
-        return CloudflareApi(props["endpoint"], token)
+        self.api(props).delete(f"{_path(props)}/{id_}")
 
 
 class PublicRecord(DynamicResource, name="PublicRecord"):

@@ -10,11 +10,18 @@ from datetime import UTC, datetime, timedelta
 import pulumi
 
 from components.generated import GeneratedSecret, Kind
+from components.settings import NODES
 
 ROTATION_AGE = timedelta(days=90)
 
+
+def _arbiter_token(node: str) -> str:
+    return f"arbiter_token_{node.replace('-', '_')}"
+
+
 # The node gets its hash only.
 _LOGIN = "admin_password"
+_ARBITER_OPERATOR = "arbiter_operator_token"
 _ROTATABLE: Mapping[str, Kind] = {
     "postgres_superuser_password": "password",
     "postgres_app_password": "password",
@@ -25,7 +32,11 @@ _ROTATABLE: Mapping[str, Kind] = {
     "grafana_admin_password": "password",
     _LOGIN: "loginPassword",
     "origin_tls_key": "tlsKey",
+    **{_arbiter_token(node): "token" for node in NODES},
+    _ARBITER_OPERATOR: "token",
 }
+# On every node. The others are of one node, or of nobody but the operator.
+_SHARED = tuple(name for name in _ROTATABLE if name != _LOGIN and not name.startswith("arbiter_"))
 SECRET_NAMES = tuple(_ROTATABLE)
 """Secrets that `overlord:secretVersions` replaces. The deploy key and the host keys are not among
 them: a server takes them at creation, and the program reaches it by them."""
@@ -50,6 +61,8 @@ class Secrets(pulumi.ComponentResource):
     """Generated once, kept in the state as secrets, replaced only when asked for."""
 
     values: dict[str, pulumi.Output[str]]
+    arbiter_tokens: dict[str, pulumi.Output[list[str]]]
+    arbiter_operator_token: pulumi.Output[str]
     admin_password_hash: pulumi.Output[str]
     origin_csr: pulumi.Output[str]
     postgres_certificate: pulumi.Output[str]
@@ -83,6 +96,13 @@ class Secrets(pulumi.ComponentResource):
         for secret, resource in made.items():
             _warn_when_old(secret, args.versions.get(secret, 1), resource)
         self.values = {secret: resource.value for secret, resource in made.items()}
+        self.arbiter_tokens = {
+            node: pulumi.Output.all(
+                made[_arbiter_token(node)].value, made[_arbiter_token(node)].previous
+            ).apply(lambda tokens: [token for token in tokens if token])
+            for node in args.nodes
+        }
+        self.arbiter_operator_token = made[_ARBITER_OPERATOR].value
         self.admin_password_hash = made[_LOGIN].hash
         self.origin_csr = made["origin_tls_key"].csr
         self.postgres_certificate = made["postgres_tls_key"].certificate
@@ -103,7 +123,8 @@ class Secrets(pulumi.ComponentResource):
     ) -> pulumi.Output[str]:
         """The node's secrets document: JSON, sorted, the same text for the same secrets."""
         entries: dict[str, pulumi.Input[str]] = {
-            **{name: value for name, value in self.values.items() if name != _LOGIN},
+            **{name: self.values[name] for name in _SHARED},
+            "arbiter_token": self.values[_arbiter_token(node)],
             "admin_password_hash": self.admin_password_hash,
             "ssh_host_ed25519_key": self.host_private_keys[node],
             "origin_tls_cert": origin_certificate,

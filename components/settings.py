@@ -10,7 +10,7 @@ import difflib
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -25,6 +25,7 @@ from components.alert_settings import (
     alert_tokens,
     credential_mistakes,
 )
+from components.arbiter_settings import ARBITER_DNS_TOKEN, ArbiterSettings
 from components.external_check_settings import UPTIMEROBOT_KEY, ExternalCheckSettings
 from components.setting_base import LABEL, PROJECT, Endpoint, HostName, Token, is_loopback
 from components.setting_base import Model as _Model
@@ -345,6 +346,10 @@ class Settings(_Model):
     backup: Backup = Field(
         description="a map with endpoint, region and bucketPrefix; see Pulumi.prod.yaml"
     )
+    arbiter: ArbiterSettings = Field(
+        default=ArbiterSettings(),
+        description="a map with enabled, url and leaseSeconds, or nothing",
+    )
     alerts: AlertSettings = Field(
         default=AlertSettings(),
         description="a map with email, slack, discord, pagerduty, opsgenie, sms, heartbeat; see "
@@ -414,6 +419,21 @@ class Settings(_Model):
         """Host name of a node."""
         return f"{node}.{self.domain}"
 
+    @property
+    def arbiter_enabled(self) -> bool:
+        """Whether there is an arbiter: by default only where it steers the public name."""
+        return _has_arbiter(self.arbiter, self.steering)
+
+    @property
+    def arbiter_name(self) -> str:
+        """The arbiter's host name in the zone."""
+        return f"witness.{self.domain}"
+
+    @property
+    def arbiter_url(self) -> str:
+        """Where the nodes find the arbiter."""
+        return self.arbiter.url or f"https://{self.arbiter_name}"
+
     def protected(self, node: str) -> bool:
         """Whether a node carries protection: not while its rebuild is asked for."""
         return self.protect and self.rebuild != node
@@ -450,7 +470,7 @@ TOKENS = (
     NODE_B2_KEY_ID,
     NODE_B2_KEY,
 )
-OPTIONAL_TOKENS = (*alert_tokens(NODES), UPTIMEROBOT_KEY)
+OPTIONAL_TOKENS = (*alert_tokens(NODES), UPTIMEROBOT_KEY, ARBITER_DNS_TOKEN)
 """Needed only by what is asked for."""
 # Configuration that other readers own: credentials above.
 _SECRET_NAMES = {
@@ -492,6 +512,7 @@ def parse_settings(raw: Mapping[str, Any], tokens: Mapping[str, str | None]) -> 
         values = _usable_values(raw)
     problems += _cross_checks(values)
     problems += _missing_tokens(tokens)
+    problems += _arbiter_mistakes(values, tokens)
     if isinstance(alerts := values.get("alerts"), AlertSettings):
         problems += [
             Problem(token.key, what, right)
@@ -714,6 +735,41 @@ def _cross_checks(values: Mapping[str, Any]) -> list[Problem]:
             if name not in SECRET_NAMES
         ]
     return problems
+
+
+def _has_arbiter(arbiter: ArbiterSettings, steering: str) -> bool:
+    return steering == "worker" if arbiter.enabled is None else arbiter.enabled
+
+
+def _arbiter_mistakes(
+    values: Mapping[str, Any], tokens: Mapping[str, str | None]
+) -> Iterator[Problem]:
+    arbiter, steering = values.get("arbiter"), values.get("steering")
+    if not isinstance(arbiter, ArbiterSettings) or not isinstance(steering, str):
+        return
+    domain, name = values.get("domain"), values.get("public_name")
+    if not _has_arbiter(arbiter, steering):
+        return
+    ways_out = "overlord:arbiter.enabled set to false (then nobody promotes a node by itself)"
+    if values.get("account_id", "") is None:
+        yield Problem(
+            _key_of(("accountId",)),
+            "there is an arbiter, whose Worker belongs to an account",
+            f"the account's id, or {ways_out}",
+        )
+    if name is not None and name == f"witness.{domain}":
+        yield Problem(
+            _key_of(("publicName",)),
+            f"{name} is the name of the arbiter",
+            f"a name of its own, such as fleet.{domain}",
+        )
+    if steering == "worker" and not tokens.get(ARBITER_DNS_TOKEN.variable):
+        yield Problem(
+            ARBITER_DNS_TOKEN.key,
+            f"missing: {ARBITER_DNS_TOKEN.purpose}",
+            f"`export {ARBITER_DNS_TOKEN.variable}=…` or `pulumi config set --secret "
+            f"{ARBITER_DNS_TOKEN.key}`, or {ways_out}",
+        )
 
 
 def _missing_tokens(

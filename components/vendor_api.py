@@ -52,6 +52,7 @@ class VendorApi:
         *,
         params: Mapping[str, str] | None = None,
         json: Any = None,
+        files: Mapping[str, tuple[str, str, str]] | None = None,
         missing_is_fine: bool = False,
     ) -> dict[str, Any]:
         """Make one call; the body of the answer, or {} if it has none.
@@ -61,6 +62,7 @@ class VendorApi:
             path: path below the endpoint.
             params: query.
             json: body.
+            files: a multipart body instead: by part, file name, content and content type.
             missing_is_fine: whether 404 gives {} instead of an error.
 
         Raises:
@@ -82,6 +84,7 @@ class VendorApi:
                     self.endpoint + path,
                     params=params,
                     json=json,
+                    files=files,
                     timeout=TIMEOUT_SECONDS,
                 )
             except requests.RequestException as error:

@@ -31,6 +31,7 @@ TOKENS = (
     "OVERLORD_B2_KEY",
     "OVERLORD_NODE_B2_KEY_ID",
     "OVERLORD_NODE_B2_KEY",
+    "OVERLORD_ARBITER_DNS_TOKEN",
 )
 CLOUDFLARE_RANGES = {"ipv4Cidrs": ["192.0.2.0/25"], "ipv6Cidrs": ["2001:db8:cf::/48"]}
 
@@ -113,6 +114,7 @@ class _Vendors(pulumi_mocks.Mocks):
                 state |= {
                     "value": f"value-of-{args.name}",
                     "hash": f"hash-of-{args.name}",
+                    "previous": f"value-of-{args.name}-before" if state["kind"] == "token" else "",
                     "publicKey": f"ssh-ed25519 PUBLIC {args.name}",
                     "csr": f"csr-of-{args.name}",
                     "certificate": f"certificate-of-{args.name}",

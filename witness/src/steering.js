@@ -14,7 +14,7 @@
  * @property {string | null} error Of the last attempt.
  */
 
-const ANSWER_MS = 5_000;
+const API_ANSWER_MS = 5_000;
 const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 15_000;
 
@@ -66,7 +66,7 @@ async function call(zone, method, url, body) {
   const request = {
     method,
     headers: { Authorization: `Bearer ${zone.token}`, "Content-Type": "application/json" },
-    signal: AbortSignal.timeout(ANSWER_MS),
+    signal: AbortSignal.timeout(API_ANSWER_MS),
     redirect: "manual",
     ...(body && { body: JSON.stringify(body) }),
   };

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from components.alert_settings import alert_tokens
+from components.arbiter_settings import ARBITER_DNS_TOKEN
 from components.settings import NODES, TOKENS, SettingsError, parse_settings
 from stack.alerting import AlertChannels
 from tests.support.program import config_of, run_program
@@ -28,7 +29,7 @@ EVERYTHING: dict[str, Any] = {
     "runbooks": "https://git.example.com/overlord/docs/runbooks/",
 }
 TOKEN_VALUES: dict[str, str | None] = {
-    **{token.variable: "set" for token in TOKENS},
+    **{token.variable: "set" for token in (*TOKENS, ARBITER_DNS_TOKEN)},
     **{
         token.variable: f"https://hook.example.com/secret-{number}"
         for number, token in enumerate(alert_tokens(NODES))
@@ -51,7 +52,9 @@ def email(**changes: Any) -> dict[str, Any]:
 
 
 def test_without_a_channel_nothing_is_needed() -> None:
-    tokens: dict[str, str | None] = {token.variable: "set" for token in TOKENS}
+    tokens: dict[str, str | None] = {
+        token.variable: "set" for token in (*TOKENS, ARBITER_DNS_TOKEN)
+    }
     assert parse_settings(good(), tokens).alerts.channels == AlertChannels()
 
 

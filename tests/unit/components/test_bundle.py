@@ -5,6 +5,7 @@ import json
 import tarfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,18 @@ def test_the_bundle_has_the_agent_and_the_stack_of_both_nodes() -> None:
         assert document["peers"][peer]["ipv4"] == FACTS.addresses[peer]["ipv4"]
     assert json.loads(files["nodes/vps-01/node.json"])["role"] == "primary"
     assert json.loads(files["nodes/vps-02/node.json"])["role"] == "standby"
+
+
+def test_a_node_knows_where_the_arbiter_is_or_that_there_is_none() -> None:
+    def arbiter(**changes: Any) -> Any:
+        settings = parse_settings({**good(), **changes}, ALL_TOKENS)
+        files = bundle_files(settings, SIZES[50], FACTS)
+        return json.loads(files["nodes/vps-01/node.json"])["arbiter"]
+
+    assert arbiter() == {"url": "https://witness.example.com", "lease_seconds": 15}
+    elsewhere = {"url": "https://198.51.100.1:8807", "leaseSeconds": 20}
+    assert arbiter(arbiter=elsewhere) == {"url": elsewhere["url"], "lease_seconds": 20}
+    assert arbiter(steering="loadBalancer") is None
 
 
 def test_the_bundle_is_the_same_in_every_order_of_the_facts() -> None:

@@ -18,6 +18,9 @@ RESOURCES = [
     cloudflare.LoadBalancer,
     cloudflare.Ruleset,
     cloudflare.OriginCaCertificate,
+    cloudflare.WorkersScript,
+    cloudflare.WorkersCronTrigger,
+    cloudflare.WorkersCustomDomain,
 ]
 
 
@@ -76,6 +79,8 @@ def test_every_type_token_is_that_of_the_sdk(resource: type[cloudflare.Cloudflar
         ("DnsRecordDataArgs", {"flags", "tag", "value"}),
         ("LoadBalancerPoolOriginArgs", {"name", "address", "enabled", "weight", "header"}),
         ("LoadBalancerPoolOriginHeaderArgs", {"hosts"}),
+        ("WorkersScriptBindingArgs", {"name", "type", "text", "className"}),
+        ("WorkersCronTriggerScheduleArgs", {"cron"}),
         (
             "RulesetRuleArgs",
             {"action", "actionParameters", "expression", "description", "enabled", "ratelimit"},

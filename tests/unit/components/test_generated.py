@@ -59,6 +59,19 @@ def test_a_tls_pair_has_a_certificate_that_it_signed_itself_for_every_host_name(
     assert key.public_key() == certificate.public_key()
 
 
+def test_a_renewed_token_leaves_the_one_before_it_good() -> None:
+    old = made("token")
+    assert old["previous"] == ""
+    news = {"kind": "token", "version": 2, "hostnames": []}
+    diff = PROVIDER.diff("x", old, news)
+    assert diff.changes
+    assert diff.replaces == []
+    new = PROVIDER.update("x", old, news).outs or {}
+    assert new["previous"] == old["value"]
+    assert new["value"] != old["value"]
+    assert not PROVIDER.diff("x", new, news).changes
+
+
 def test_other_host_names_make_another_request_with_the_same_key() -> None:
     old = made("tlsKey", hostnames=["a.example.com"])
     news = {"kind": "tlsKey", "version": 1, "hostnames": ["b.example.com"]}

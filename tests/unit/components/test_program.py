@@ -40,7 +40,7 @@ COMMON = {
     BUCKET: 3,
     "pulumi-python:dynamic:BundleObject": 1,
     "pulumi-python:dynamic:LaunchTicket": 2,
-    "pulumi-python:dynamic:GeneratedSecret": 12,
+    "pulumi-python:dynamic:GeneratedSecret": 15,
     "cloudflare:index/originCaCertificate:OriginCaCertificate": 1,
     "cloudflare:index/zoneSetting:ZoneSetting": 4,
     "cloudflare:index/ruleset:Ruleset": 2,
@@ -63,7 +63,14 @@ def test_the_sandbox_has_exactly_these_resources(sandbox: Recording) -> None:
 
 
 def test_production_has_exactly_these_resources(prod: Recording) -> None:
-    assert inventory(prod) == {**COMMON, "pulumi-python:dynamic:PublicRecord": 1}
+    assert inventory(prod) == {
+        **COMMON,
+        "pulumi-python:dynamic:PublicRecord": 1,
+        "pulumi-python:dynamic:DurableObjectClass": 1,
+        "cloudflare:index/workersScript:WorkersScript": 1,
+        "cloudflare:index/workersCronTrigger:WorkersCronTrigger": 1,
+        "cloudflare:index/workersCustomDomain:WorkersCustomDomain": 1,
+    }
 
 
 def test_worker_steering_has_no_load_balancer_and_no_record_that_the_program_writes(
@@ -307,7 +314,10 @@ def test_the_secrets_document_has_what_the_node_needs(sandbox: Recording, node: 
         "api_enrol_token",
         "api_operator_token",
         "grafana_admin_password",
+        "arbiter_token",
     }
+    # Its own and no other: a node may only speak for itself.
+    assert document["arbiter_token"] == f"value-of-secrets-arbiter-token-{node}"
     assert document["b2_key"] == "token-overlord_node_b2_key"
     assert document["ssh_host_ed25519_key"] == f"value-of-secrets-host-key-{node}"
     assert all(isinstance(value, str) for value in document.values())
@@ -338,7 +348,7 @@ def test_no_secret_is_in_a_plain_output_or_a_log(
 
 def test_what_providers_make_secret_is_marked_so(sandbox: Recording) -> None:
     for one in sandbox.of_type("pulumi-python:dynamic:GeneratedSecret"):
-        assert set(one.options.additionalSecretOutputs) == {"value", "hash"}
+        assert set(one.options.additionalSecretOutputs) == {"value", "previous", "hash"}
     for one in sandbox.of_type("pulumi-python:dynamic:LaunchTicket"):
         assert {"bundleUrl", "secretsUrl", "secretsKey"} <= set(one.options.additionalSecretOutputs)
         assert "document" in one.secret_inputs

@@ -7,9 +7,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from components.arbiter_settings import ARBITER_DNS_TOKEN
 from components.settings import TOKENS, Settings, SettingsError, parse_settings
 
-ALL_TOKENS: dict[str, str | None] = {token.variable: "set" for token in TOKENS}
+ALL_TOKENS: dict[str, str | None] = {
+    token.variable: "set" for token in (*TOKENS, ARBITER_DNS_TOKEN)
+}
 
 
 def good() -> dict[str, Any]:
@@ -17,6 +20,7 @@ def good() -> dict[str, Any]:
         "environment": "prod",
         "domain": "example.com",
         "zoneId": "a" * 32,
+        "accountId": "b" * 32,
         "publicName": "fleet.example.com",
         "locations": ["fsn1", "hel1"],
         "adminCidrs": ["198.51.100.7/32"],
@@ -89,7 +93,11 @@ def test_a_minimal_configuration_is_enough_and_has_safe_defaults() -> None:
             "private key",
             "public keys",
         ),
-        ({"steering": "loadBalancer"}, "accountId", "belong to an account", "worker"),
+        ({"steering": "loadBalancer", "accountId": None}, "accountId", "belong to an", "worker"),
+        ({"accountId": None}, "accountId", "Worker belongs to", "arbiter.enabled"),
+        ({"publicName": "witness.example.com"}, "publicName", "of the arbiter", "fleet.ex"),
+        ({"arbiter": {"leaseSeconds": 5}}, "arbiter.leaseSeconds", "or equal to 10", "10 to 60"),
+        ({"arbiter": {"url": "http://w.example.com"}}, "arbiter.url", "unencrypted", "https"),
         ({"ownRegistry": None}, "ownRegistry", "no registry", "overlord:registry"),
         ({"registry": "https://r.example.com"}, "registry", "no registry", "without"),
         ({"underAttack": True, "manageZone": False}, "underAttack", "manageZone", "true"),
@@ -187,7 +195,7 @@ def test_every_mistake_is_reported_at_once_cross_checks_too() -> None:
     }
 
 
-@pytest.mark.parametrize("token", TOKENS, ids=lambda token: token.variable)
+@pytest.mark.parametrize("token", [*TOKENS, ARBITER_DNS_TOKEN], ids=lambda token: token.variable)
 def test_a_missing_token_is_named_with_both_ways_to_set_it(token: Any) -> None:
     with pytest.raises(SettingsError) as error:
         parse_settings(good(), {**ALL_TOKENS, token.variable: ""})
@@ -226,3 +234,21 @@ def test_every_setting_says_what_would_be_right() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert not re.search(r"\btodo\b", field.description, re.IGNORECASE)
+
+
+def test_there_is_an_arbiter_where_it_steers_and_otherwise_when_asked_for() -> None:
+    def enabled(**changes: Any) -> bool:
+        return parse_settings({**good(), **changes}, ALL_TOKENS).arbiter_enabled
+
+    assert enabled(steering="worker")
+    assert not enabled(steering="worker", arbiter={"enabled": False})
+    assert not enabled(steering="loadBalancer")
+    assert enabled(steering="loadBalancer", arbiter={"enabled": True})
+
+
+def test_the_arbiters_token_is_needed_only_where_it_writes_the_record() -> None:
+    tokens = {**ALL_TOKENS, ARBITER_DNS_TOKEN.variable: None}
+    without = {**good(), "arbiter": {"enabled": False}}
+    assert parse_settings(without, tokens)
+    balanced = {**good(), "steering": "loadBalancer", "arbiter": {"enabled": True}}
+    assert parse_settings(balanced, tokens)
