@@ -87,6 +87,9 @@ witness-test: ## types, format and tests of the arbiter under workerd; needs Nod
 	@cd witness && npm ci --no-audit --no-fund --loglevel=error && npm run --silent lint \
 	  && npm run --silent test
 
+images-check: venv ## ask each registry for the images of the catalogue; needs the internet
+	@$(BIN)/python -m stack.check_images
+
 lint: venv ## format check, lint, types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
