@@ -195,11 +195,7 @@ func (h *host) Run(ctx context.Context, in *pulumirpc.RunRequest) (*pulumirpc.Ru
 	if err != nil {
 		return nil, err
 	}
-	config, err := json.Marshal(in.GetConfig())
-	if err != nil {
-		return nil, err
-	}
-	secrets, err := json.Marshal(in.GetConfigSecretKeys())
+	configuration, err := configurationOf(in)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +209,7 @@ func (h *host) Run(ctx context.Context, in *pulumirpc.RunRequest) (*pulumirpc.Ru
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	program := found.command(ctx, append([]string{"-u", filepath.Join(h.folder, starter)}, h.arguments(in)...)...)
-	program.Env = append(program.Env, "PULUMI_CONFIG="+string(config), "PULUMI_CONFIG_SECRET_KEYS="+string(secrets))
+	program.Env = append(program.Env, configuration...)
 	program.Dir = in.GetInfo().GetProgramDirectory()
 	program.Stdout, program.Stderr = os.Stdout, os.Stderr
 	// A group of its own: an interrupt at the keyboard is for the engine, which then ends the program.
@@ -237,6 +233,24 @@ func answerTo(err error) (*pulumirpc.RunResponse, error) {
 		return &pulumirpc.RunResponse{Error: fmt.Sprintf("the program ended with exit code %d", exit.ExitCode())}, nil
 	}
 	return nil, err
+}
+
+// configurationOf is the variables in which the starter looks for the stack's configuration.
+func configurationOf(in *pulumirpc.RunRequest) ([]string, error) {
+	config, secrets := in.GetConfig(), in.GetConfigSecretKeys()
+	// None is an empty collection there, and no null.
+	if config == nil {
+		config = map[string]string{}
+	}
+	if secrets == nil {
+		secrets = []string{}
+	}
+	values, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := json.Marshal(secrets)
+	return []string{"PULUMI_CONFIG=" + string(values), "PULUMI_CONFIG_SECRET_KEYS=" + string(keys)}, err
 }
 
 // arguments is what the starter wants to know of a run.

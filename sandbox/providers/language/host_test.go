@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,13 @@ func TestAProgramIsStartedWithItsEnvironmentItsConfigurationAndTheEnginesAddress
 	}
 	if strings.Contains(string(said), "PYTHONHOME") {
 		t.Error("another Python's home reached the program")
+	}
+}
+
+func TestAStackWithoutConfigurationHasAnEmptyOne(t *testing.T) {
+	got, err := configurationOf(&pulumirpc.RunRequest{})
+	if err != nil || !slices.Equal(got, []string{"PULUMI_CONFIG={}", "PULUMI_CONFIG_SECRET_KEYS=[]"}) {
+		t.Error(got, err)
 	}
 }
 
