@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from overlord.agent.state import State, View, health, leader
 from overlord.roles.decide import State as RoleName
@@ -16,7 +16,7 @@ class FactsCollector:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """Metrics of now; without fresh facts only that there are none."""
         view = self._state.fresh()
         yield GaugeMetricFamily(
@@ -27,7 +27,7 @@ class FactsCollector:
             yield from _role_families(self._state)
 
 
-def _families(view: View, state: State) -> Iterator[GaugeMetricFamily]:
+def _families(view: View, state: State) -> Iterator[Metric]:
     facts = view.facts
     info = GaugeMetricFamily(
         "overlord_node_info", "Node, role and release", labels=["node", "role", "release"]
@@ -61,6 +61,16 @@ def _families(view: View, state: State) -> Iterator[GaugeMetricFamily]:
             "overlord_certificate_expiry_seconds",
             "Time until the origin certificate ends",
             facts.certificate_days * 86_400,
+        )
+    yield GaugeMetricFamily(
+        "overlord_login_guard_up", "1 while fail2ban answers", float(facts.logins is not None)
+    )
+    if facts.logins is not None:
+        yield CounterMetricFamily(
+            "overlord_login_failures", "Failed SSH logins that fail2ban saw", facts.logins.failed
+        )
+        yield GaugeMetricFamily(
+            "overlord_banned_addresses", "Addresses that fail2ban keeps away", facts.logins.banned
         )
     if facts.last_change is not None:
         change = GaugeMetricFamily(

@@ -7,6 +7,7 @@ from typing import Any
 
 from overlord.errors import OverlordError
 from overlord.facts import certificate, postgres, system
+from overlord.facts.logins import Logins, read_logins
 from overlord.facts.services import (
     Container,
     DockerUnavailableError,
@@ -39,6 +40,8 @@ class SlowFacts:
     certificate_days: float | None
     """None without a certificate."""
     reboot_required: bool
+    logins: Logins | None
+    """None while fail2ban does not answer."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Facts:
     """Release whose apply did not come to its end."""
     compose_address: str | None = None
     """Tailnet address that the stack was started with."""
+    logins: Logins | None = None
+    """None while fail2ban does not answer."""
     errors: tuple[str, ...] = field(default=())
     """Facts that could not be had, and why."""
 
@@ -99,6 +104,7 @@ def observe_slow(paths: Paths, runner: Runner) -> SlowFacts:
         metadata_guarded=system.metadata_guarded(runner),
         certificate_days=certificate.days_left(paths.origin_certificate, datetime.now(UTC)),
         reboot_required=(paths.root / "run/reboot-required").exists(),
+        logins=read_logins(runner),
     )
 
 
@@ -148,6 +154,7 @@ def observe(paths: Paths, slow: SlowFacts) -> Facts:
         metadata_guarded=slow.metadata_guarded,
         certificate_days=slow.certificate_days,
         reboot_required=slow.reboot_required,
+        logins=slow.logins,
         last_change=history[-1] if history else None,
         cut_short=cut_short(paths),
         compose_address=_compose_address(paths),

@@ -18,6 +18,7 @@ from overlord.apply import settle_command
 from overlord.ctl import overview_rows, status_document
 from overlord.decide import History, decide
 from overlord.facts import postgres, system, tailnet
+from overlord.facts.logins import Logins
 from overlord.facts.observe import Facts
 from overlord.facts.peer import parse_peer
 from overlord.facts.services import Container
@@ -160,6 +161,18 @@ def test_metrics_tell_of_node_services_and_certificate(service: Service) -> None
     assert "overlord_replication_synchronous 1.0" in text
     assert "overlord_replication_lag_bytes 0.0" in text
     assert "overlord_certificate_expiry_seconds 5.184e+06" in text
+
+
+def test_metrics_tell_of_failed_logins_and_of_a_guard_that_is_gone(service: Service) -> None:
+    show(service, replace(healthy_facts(), logins=Logins(failed=41, banned=3)))
+    text = ask(service, "/metrics")[1].decode()
+    assert "overlord_login_guard_up 1.0" in text
+    assert "overlord_login_failures_total 41.0" in text
+    assert "overlord_banned_addresses 3.0" in text
+    show(service, replace(healthy_facts(), logins=None))
+    text = ask(service, "/metrics")[1].decode()
+    assert "overlord_login_guard_up 0.0" in text
+    assert "overlord_banned_addresses" not in text
 
 
 def test_an_unknown_path_is_not_found(service: Service) -> None:
