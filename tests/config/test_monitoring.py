@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.config.conftest import RenderedNode
+from tests.support.dashboards import queries
 from tests.support.programs import check
 
 RULE_TESTS = sorted(Path("tests/config/rules").glob("*.yml"))
@@ -61,3 +63,15 @@ def test_an_alert_goes_to_its_receiver(
         "amtool", "config", "routes", "test", f"--verify.receivers={expected}",
         f"--config.file={rendered.folder / 'alertmanager/alertmanager.yml'}", *labels,
     )  # fmt: skip
+
+
+def test_prometheus_understands_every_query_of_the_dashboards(tmp_path: Path) -> None:
+    rules = [
+        {"record": f"panel:{number}:query", "expr": asked.expr}
+        for number, asked in enumerate(queries({"node": ".*", "device": "device-001"}))
+        if asked.panel.source == "prometheus"
+    ]
+    assert len(rules) > 60
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    check("promtool", "check", "rules", "--lint=none", file)
