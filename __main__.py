@@ -29,7 +29,8 @@ labels, stack = vendors.labels, vendors.stack
 found = survey(settings, vendors.hetzner)
 
 hostnames = [settings.public_name, *map(settings.fqdn, NODES)]
-secrets = Secrets("secrets", SecretsArgs(NODES, hostnames, settings.secret_versions))
+generations = {node: plan.generation for node, plan in found.plans.items()}
+secrets = Secrets("secrets", SecretsArgs(generations, hostnames, settings.secret_versions))
 origin = OriginCertificate(
     "origin", OriginCertificateArgs(settings.zone_id, hostnames, secrets.origin_csr, vendors.edge)
 )
@@ -54,7 +55,14 @@ firewall = Firewall(
     "firewall", FirewallArgs(web_sources, settings.admin_cidrs, labels, stack, vendors.hetzner)
 )
 deploy_key = DeployKey(
-    "deploy", DeployKeyArgs(secrets.deploy_public_key, labels, stack, vendors.hetzner)
+    "deploy",
+    DeployKeyArgs(
+        secrets.deploy_public_key,
+        secrets.deploy_key_number,
+        labels,
+        stack,
+        vendors.hetzner,
+    ),
 )
 facts = pulumi.Output.all(addresses=public_addresses, web_proxies=proxies, buckets=buckets)
 bundle = Bundle(
@@ -66,8 +74,8 @@ bundle = Bundle(
         store.bundles,
     ),
 )
-generations = {node: plan.ticket_generation for node, plan in found.plans.items()}
-tailnet = Tailnet("tailnet", TailnetArgs(generations, settings, stack, vendors.mesh))
+tickets = {node: plan.ticket_generation for node, plan in found.plans.items()}
+tailnet = Tailnet("tailnet", TailnetArgs(tickets, settings, stack, vendors.mesh))
 if settings.arbiter_enabled:
     # Before the servers: a node asks it whether it may be primary.
     Witness(

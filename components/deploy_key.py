@@ -18,12 +18,14 @@ class DeployKeyArgs:
     Args:
         public_key: the key. Operators' keys are not uploaded: cloud-init brings them, and Hetzner
             refuses a key that the project has under another name.
+        number: its number, which is in its name: the old key goes after the new one came.
         labels: labels of everything at Hetzner.
         stack: mark of this stack.
         api: Hetzner.
     """
 
     public_key: pulumi.Input[str]
+    number: int
     labels: dict[str, str]
     stack: str
     api: HetznerApi
@@ -39,6 +41,8 @@ class DeployKey(pulumi.ComponentResource):
     ) -> None:
         super().__init__("overlord:index:DeployKey", name, None, opts)
         vendor_name = f"overlord-{args.stack}-deploy"
+        if args.number > 1:
+            vendor_name += f"-{args.number}"
         key = hcloud.SshKey(
             f"{name}-key",
             name=vendor_name,

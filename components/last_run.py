@@ -48,11 +48,13 @@ class LastRun:
         nodes: by name.
         rebuild: value of `overlord:rebuild` when a run last ended well.
         generations: generation of each node's server when a run last ended well.
+        deploy_key: number of the deploy key when a run last ended well, or 0.
     """
 
     nodes: Mapping[str, RecordedNode] = field(default_factory=dict)
     rebuild: str = ""
     generations: Mapping[str, int] = field(default_factory=dict)
+    deploy_key: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,13 @@ def parse_state(resources: Mapping[str, Any], nodes: tuple[str, ...]) -> LastRun
         nodes: names of the nodes.
     """
     found: dict[str, dict[str, Any]] = {node: {} for node in nodes}
-    rebuild, generations = "", {}
+    rebuild, generations, deploy_key = "", {}, 0
     for urn, resource in resources.items():
         outputs = resource.get("outputs") or {}
         name = urn.rsplit("::", 1)[-1]
         if resource["type"] == "pulumi:pulumi:Stack":
             rebuild = str(outputs.get("rebuild") or "")
+            deploy_key = int(outputs.get("deployKey") or 0)
             generations = {
                 node: int(number)
                 for node, number in (outputs.get("rebuildGenerations") or {}).items()
@@ -110,6 +113,7 @@ def parse_state(resources: Mapping[str, Any], nodes: tuple[str, ...]) -> LastRun
         nodes={node: RecordedNode(**fields) for node, fields in found.items()},
         rebuild=rebuild,
         generations=generations,
+        deploy_key=deploy_key,
     )
 
 

@@ -80,6 +80,7 @@ def export_outputs(
     )
     # Read back by the next run: see last_run.py.
     pulumi.export("rebuild", settings.rebuild)
+    pulumi.export("deployKey", secrets.deploy_key_number)
     pulumi.export(
         "rebuildGenerations", {node: plan.generation for node, plan in survey.plans.items()}
     )

@@ -11,6 +11,7 @@ import pulumi
 
 from components.generated import GeneratedSecret, Kind
 from components.settings import NODES
+from components.ssh_keys import DEPLOY_KEY, deploy_keys, host_key
 
 ROTATION_AGE = timedelta(days=90)
 
@@ -37,9 +38,8 @@ _ROTATABLE: Mapping[str, Kind] = {
 }
 # On every node. The others are of one node, or of nobody but the operator.
 _SHARED = tuple(name for name in _ROTATABLE if name != _LOGIN and not name.startswith("arbiter_"))
-SECRET_NAMES = tuple(_ROTATABLE)
-"""Secrets that `overlord:secretVersions` replaces. The deploy key and the host keys are not among
-them: a server takes them at creation, and the program reaches it by them."""
+SECRET_NAMES = (*_ROTATABLE, DEPLOY_KEY)
+"""Secrets that `overlord:secretVersions` replaces. A host key is replaced with its server."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class SecretsArgs:
     """What the secrets are made from.
 
     Args:
-        nodes: names of the nodes; each gets an SSH host key.
+        generations: by node, of its server; each server has a host key of its own.
         hostnames: names in the origin certificate's request.
         versions: by secret; a raised number replaces it.
     """
 
-    nodes: Sequence[str]
+    generations: Mapping[str, int]
     hostnames: Sequence[str]
     versions: Mapping[str, int]
 
@@ -66,8 +66,10 @@ class Secrets(pulumi.ComponentResource):
     admin_password_hash: pulumi.Output[str]
     origin_csr: pulumi.Output[str]
     postgres_certificate: pulumi.Output[str]
+    deploy_key_number: int
     deploy_private_key: pulumi.Output[str]
     deploy_public_key: pulumi.Output[str]
+    deploy_authorized_keys: pulumi.Output[str]
     host_private_keys: dict[str, pulumi.Output[str]]
     host_public_keys: dict[str, pulumi.Output[str]]
 
@@ -77,7 +79,7 @@ class Secrets(pulumi.ComponentResource):
         super().__init__("overlord:index:Secrets", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         # PostgreSQL's own certificate names the nodes as they call each other over the mesh.
-        names = {"tlsKey": args.hostnames, "tlsPair": args.nodes}
+        names = {"tlsKey": args.hostnames, "tlsPair": tuple(args.generations)}
         made = {
             secret: GeneratedSecret(
                 f"{name}-{secret.replace('_', '-')}",
@@ -88,11 +90,13 @@ class Secrets(pulumi.ComponentResource):
             )
             for secret, kind in _ROTATABLE.items()
         }
-        deploy = GeneratedSecret(f"{name}-deploy-key", kind="sshKey", version=1, opts=child)
+        number = args.versions.get(DEPLOY_KEY, 1)
+        deploy = deploy_keys(f"{name}-deploy-key", number, child)
         hosts = {
-            node: GeneratedSecret(f"{name}-host-key-{node}", kind="sshKey", version=1, opts=child)
-            for node in args.nodes
+            node: host_key(f"{name}-host-key-{node}", generation, child)
+            for node, generation in args.generations.items()
         }
+        _warn_when_old(DEPLOY_KEY, number, deploy.following)
         for secret, resource in made.items():
             _warn_when_old(secret, args.versions.get(secret, 1), resource)
         self.values = {secret: resource.value for secret, resource in made.items()}
@@ -100,14 +104,16 @@ class Secrets(pulumi.ComponentResource):
             node: pulumi.Output.all(
                 made[_arbiter_token(node)].value, made[_arbiter_token(node)].previous
             ).apply(lambda tokens: [token for token in tokens if token])
-            for node in args.nodes
+            for node in args.generations
         }
         self.arbiter_operator_token = made[_ARBITER_OPERATOR].value
         self.admin_password_hash = made[_LOGIN].hash
         self.origin_csr = made["origin_tls_key"].csr
         self.postgres_certificate = made["postgres_tls_key"].certificate
-        self.deploy_private_key = deploy.value
-        self.deploy_public_key = deploy.public_key
+        self.deploy_key_number = number
+        self.deploy_private_key = deploy.current.value
+        self.deploy_public_key = deploy.current.public_key
+        self.deploy_authorized_keys = deploy.authorised
         self.host_private_keys = {node: key.value for node, key in hosts.items()}
         self.host_public_keys = {node: key.public_key for node, key in hosts.items()}
         self.register_outputs({"deployPublicKey": self.deploy_public_key})
@@ -127,6 +133,7 @@ class Secrets(pulumi.ComponentResource):
             "arbiter_token": self.values[_arbiter_token(node)],
             "admin_password_hash": self.admin_password_hash,
             "ssh_host_ed25519_key": self.host_private_keys[node],
+            "deploy_authorized_keys": self.deploy_authorized_keys,
             "origin_tls_cert": origin_certificate,
             "postgres_tls_cert": self.postgres_certificate,
             "b2_key_id": b2_key_id,

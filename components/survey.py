@@ -19,6 +19,7 @@ from components.last_run import (
 from components.server_types import choose_server_type
 from components.settings import NODES, Settings
 from components.sizing import SIZES
+from components.ssh_keys import DEPLOY_KEY, check_number
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ def survey(settings: Settings, api: HetznerApi) -> Survey:
     Raises:
         VendorError: Hetzner refuses or does not answer.
         NoServerTypeError: a new server cannot be ordered.
+        pulumi.RunError: the deploy key that is asked for opens no node.
     """
     last = read_last_run(NODES)
+    check_number(settings.secret_versions.get(DEPLOY_KEY, 1), last.deploy_key)
     live = {
         server.labels.get(NODE_LABEL): server
         for server in api.servers(f"{STACK_LABEL}={pulumi.get_stack()}")

@@ -120,7 +120,8 @@ def sysctl(context: Context) -> Notes:
 
 
 def ssh(context: Context) -> Notes:
-    """Keys only, no root."""
+    """Keys only, no root, and the deploy keys of today."""
+    host_actions.authorise(context.boot.deploy_user, context.paths)
     (context.paths.root / "run/sshd").mkdir(mode=0o755, parents=True, exist_ok=True)
     return _converge(context, ssh_area(context.node, context.boot))
 

@@ -148,3 +148,17 @@ def _program_present(program: str) -> bool:
 def digest(path: Path) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def authorise(user: str, paths: Paths) -> None:
+    """Let the deploy keys in, and no other key of that user. Each may do nothing but run commands.
+
+    A secrets document of an older program names none; then those of the first boot stay.
+    """
+    try:
+        keys = (paths.secrets / "deploy_authorized_keys").read_text().splitlines()
+    except FileNotFoundError:
+        return
+    lines = "".join(f"restrict {key}\n" for key in keys if key)
+    # sshd reads it as the user; that it is root's is as good.
+    write_if_changed(paths.root / "home" / user / ".ssh/authorized_keys", lines.encode(), 0o644)

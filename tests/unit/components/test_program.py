@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
 
@@ -40,7 +41,7 @@ COMMON = {
     BUCKET: 3,
     "pulumi-python:dynamic:BundleObject": 1,
     "pulumi-python:dynamic:LaunchTicket": 2,
-    "pulumi-python:dynamic:GeneratedSecret": 15,
+    "pulumi-python:dynamic:GeneratedSecret": 16,
     "cloudflare:index/originCaCertificate:OriginCaCertificate": 1,
     "cloudflare:index/zoneSetting:ZoneSetting": 4,
     "cloudflare:index/ruleset:Ruleset": 2,
@@ -307,6 +308,7 @@ def test_the_secrets_document_has_what_the_node_needs(sandbox: Recording, node: 
         "postgres_tls_key",
         "admin_password_hash",
         "ssh_host_ed25519_key",
+        "deploy_authorized_keys",
         "origin_tls_key",
         "origin_tls_cert",
         "b2_key_id",
@@ -379,6 +381,7 @@ def test_the_outputs_are_complete(sandbox: Recording) -> None:
         "adminSecrets",
         "rebuild",
         "rebuildGenerations",
+        "deployKey",
     }
     assert sandbox.outputs["publicUrl"] == "https://fleet.overlord.localhost:8443/"
     node = sandbox.outputs["nodes"]["vps-01"]
@@ -533,3 +536,56 @@ def test_a_preview_without_any_state_knows_every_resource(
 ) -> None:
     preview = run_program(monkeypatch, tmp_path, config_of("Pulumi.sandbox.yaml"), preview=True)
     assert inventory(preview) == inventory(sandbox)
+
+
+def test_a_rebuilt_server_gets_a_host_key_of_its_own_and_the_other_keeps_its(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recording = rebuilt(monkeypatch, tmp_path, FakeHetzner(live_pair(), {"cpx32": offer("cpx32")}))
+    names = {one.name for one in recording.of_type("pulumi-python:dynamic:GeneratedSecret")}
+    assert {name for name in names if "host-key" in name} == {
+        "secrets-host-key-vps-01",
+        "secrets-host-key-vps-02-2",
+    }
+    for command in ("first-boot", "apply"):
+        connection = recording.named(f"bootstrap-{command}-vps-02").inputs["connection"]
+        assert connection["hostKey"] == "ssh-ed25519 PUBLIC secrets-host-key-vps-02-2"
+
+
+def with_deploy_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, last: int
+) -> Recording:
+    """The program with a deploy key of this number, after a run with the last one."""
+    stack = {"type": "pulumi:pulumi:Stack", "outputs": {"deployKey": last}}
+    config = {
+        **config_of("Pulumi.sandbox.yaml"),
+        "overlord:secretVersions": json.dumps({"deploy_key": number}),
+    }
+    return run_program(monkeypatch, tmp_path, config, last_state={"urn:pulumi:x::y": stack})
+
+
+def test_a_raised_deploy_key_is_one_that_the_nodes_know_and_they_are_told_of_the_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = with_deploy_key(monkeypatch, tmp_path, 1, 1)
+    after = with_deploy_key(monkeypatch, tmp_path, 2, 1)
+    for node in NODES:
+        apply = after.named(f"bootstrap-apply-{node}").inputs
+        assert apply["connection"]["privateKey"] == "value-of-secrets-deploy-key-2"
+        known = json.loads(before.named(f"bootstrap-apply-{node}").inputs["stdin"])
+        told = json.loads(apply["stdin"])
+        public = "ssh-ed25519 PUBLIC secrets-deploy-key"
+        assert known["deploy_authorized_keys"] == f"{public}\n{public}-2\n"
+        assert told["deploy_authorized_keys"] == f"{public}-2\n{public}-3\n"
+    # Hetzner takes no second key of a name, and the old one goes last.
+    names = [run.named("deploy-key").inputs["name"] for run in (before, after)]
+    assert names == ["overlord-sandbox-deploy", "overlord-sandbox-deploy-2"]
+    assert after.outputs["deployKey"] == 2
+
+
+@pytest.mark.parametrize(("number", "last"), [(3, 1), (1, 2)])
+def test_a_deploy_key_that_no_node_knows_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, last: int
+) -> None:
+    with pytest.raises(pulumi.RunError, match=f"the nodes know the keys {last} and {last + 1}"):
+        with_deploy_key(monkeypatch, tmp_path, number, last)

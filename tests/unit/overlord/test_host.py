@@ -13,6 +13,7 @@ from overlord.commands.compose import Compose
 from overlord.commands.tailscale import Tailscale
 from overlord.errors import OverlordError
 from overlord.node import Node, parse_node, read_boot_settings
+from overlord.paths import Paths
 from overlord.runner import Result
 from overlord.software import Need, docker_repository, missing, needs, parse_os_release
 from tests.unit.overlord.fakes import FakeRunner, write_boot
@@ -231,3 +232,18 @@ def test_compose_commands_name_project_file_and_environment(tmp_path: Path) -> N
         assert command.args[:4] == ("docker", "compose", "--project-name", "overlord")
         assert f"--file {tmp_path}/compose.yaml" in command.line
         assert f"--env-file {tmp_path}/compose.env" in command.line
+
+
+def test_the_deploy_keys_of_today_are_let_in_and_no_older_one(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    paths.secrets.mkdir(parents=True)
+    home = tmp_path / "home/overlord-deploy/.ssh"
+    home.mkdir(parents=True)
+    file = home / "authorized_keys"
+    file.write_text("restrict ssh-ed25519 OLD\n")
+    host_actions.authorise("overlord-deploy", paths)
+    assert file.read_text() == "restrict ssh-ed25519 OLD\n", "no document, no change"
+    (paths.secrets / "deploy_authorized_keys").write_text("ssh-ed25519 TWO\nssh-ed25519 THREE\n")
+    host_actions.authorise("overlord-deploy", paths)
+    assert file.read_text() == "restrict ssh-ed25519 TWO\nrestrict ssh-ed25519 THREE\n"
+    assert file.stat().st_mode & 0o777 == 0o644
