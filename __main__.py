@@ -15,7 +15,15 @@ from components.origin_certificate import OriginCertificate, OriginCertificateAr
 from components.outputs import export_outputs
 from components.pair import ServersArgs, make_addresses, make_servers
 from components.secrets import Secrets, SecretsArgs
-from components.settings import NODE_B2_KEY, NODE_B2_KEY_ID, NODES, PRIMARY, STANDBY, load_settings
+from components.settings import (
+    ACME_DNS_TOKEN,
+    NODE_B2_KEY,
+    NODE_B2_KEY_ID,
+    NODES,
+    PRIMARY,
+    STANDBY,
+    load_settings,
+)
 from components.sizing import SIZES
 from components.survey import survey
 from components.tailnet import Tailnet, TailnetArgs
@@ -40,6 +48,7 @@ documents = {
         origin_certificate=origin.certificate,
         b2_key_id=NODE_B2_KEY_ID.value() or "",
         b2_key=NODE_B2_KEY.value() or "",
+        acme_dns_token=ACME_DNS_TOKEN.value() if settings.acme else None,
         alert_secrets=alert_secrets(settings.alerts, node),
     )
     for node in NODES

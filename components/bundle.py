@@ -162,6 +162,7 @@ def _node_document(node: str, settings: Settings, facts: BundleFacts) -> dict[st
         "admin_user": settings.admin_user,
         "admin_cidrs": list(settings.admin_cidrs),
         "ntp_servers": list(settings.ntp_servers),
+        "acme": settings.acme and {**settings.acme.model_dump(), "zone_id": settings.zone_id},
         "tailnet": {"login_server": settings.tailnet.login_server, "tags": ["tag:overlord"]},
         "backup": {
             "endpoint": backup.endpoint,

@@ -125,6 +125,7 @@ class Secrets(pulumi.ComponentResource):
         origin_certificate: pulumi.Input[str],
         b2_key_id: pulumi.Input[str],
         b2_key: pulumi.Input[str],
+        acme_dns_token: str | None,
         alert_secrets: Mapping[str, str],
     ) -> pulumi.Output[str]:
         """The node's secrets document: JSON, sorted, the same text for the same secrets."""
@@ -138,6 +139,7 @@ class Secrets(pulumi.ComponentResource):
             "postgres_tls_cert": self.postgres_certificate,
             "b2_key_id": b2_key_id,
             "b2_key": b2_key,
+            **({"acme_dns_token": acme_dns_token} if acme_dns_token else {}),
             **alert_secrets,
         }
         return pulumi.Output.secret(

@@ -277,6 +277,30 @@ class Tailnet(_Model):
     )
 
 
+class Acme(_Model):
+    """A certificate of a public authority on the nodes, beside the one that Cloudflare trusts."""
+
+    directory: Endpoint = Field(
+        default="https://acme-v02.api.letsencrypt.org/directory",
+        description="the https address of an ACME directory, or nothing for Let's Encrypt",
+    )
+    email: str = Field(
+        default="",
+        pattern=r"^([^@\s]+@[^@\s]+)?$",
+        description="where the authority warns before a certificate ends, or nothing",
+    )
+    dns_api: Endpoint = Field(
+        default=CLOUDFLARE_URL,
+        description=f"nothing, or an https address such as {CLOUDFLARE_URL}",
+    )
+    propagation_seconds: float = Field(
+        default=15,
+        ge=0,
+        le=600,
+        description="seconds until a new DNS record is seen everywhere, 0 to 600",
+    )
+
+
 class Settings(_Model):
     """Everything that an operator can set, checked."""
 
@@ -361,6 +385,11 @@ class Settings(_Model):
     ] = Field(
         default=None,
         description="a map with alertContacts, intervalSeconds and nodeCheck, or nothing",
+    )
+    # An empty map, Pulumi.yaml's default, is nothing.
+    acme: Annotated[Acme | None, BeforeValidator(lambda value: value or None)] = Field(
+        default=None,
+        description="a map with email, or nothing for the certificate of Cloudflare's Origin CA",
     )
     tailnet: Tailnet = Field(
         default=Tailnet(), description="a map with loginServer and keyExpirySeconds, or nothing"
@@ -461,6 +490,11 @@ NODE_B2_KEY_ID = Token(
 NODE_B2_KEY = Token(
     "OVERLORD_NODE_B2_KEY", f"{PROJECT}:nodeB2Key", "nodes' B2 key: no right to delete versions"
 )
+ACME_DNS_TOKEN = Token(
+    "OVERLORD_ACME_DNS_TOKEN",
+    f"{PROJECT}:acmeDnsToken",
+    "Cloudflare API token of the nodes: Zone DNS Edit for the zone, nothing else",
+)
 TOKENS = (
     HETZNER_TOKEN,
     CLOUDFLARE_TOKEN,
@@ -470,7 +504,7 @@ TOKENS = (
     NODE_B2_KEY_ID,
     NODE_B2_KEY,
 )
-OPTIONAL_TOKENS = (*alert_tokens(NODES), UPTIMEROBOT_KEY, ARBITER_DNS_TOKEN)
+OPTIONAL_TOKENS = (*alert_tokens(NODES), UPTIMEROBOT_KEY, ARBITER_DNS_TOKEN, ACME_DNS_TOKEN)
 """Needed only by what is asked for."""
 # Configuration that other readers own: credentials above.
 _SECRET_NAMES = {
@@ -518,6 +552,8 @@ def parse_settings(raw: Mapping[str, Any], tokens: Mapping[str, str | None]) -> 
             Problem(token.key, what, right)
             for token, what, right in credential_mistakes(alerts, NODES, tokens)
         ]
+    if values.get("acme") and not tokens.get(ACME_DNS_TOKEN.variable):
+        problems += _missing_tokens(tokens, (ACME_DNS_TOKEN,))
     checks = values.get("external_checks")
     if checks and not tokens.get(UPTIMEROBOT_KEY.variable):
         problems += _missing_tokens(tokens, (UPTIMEROBOT_KEY,))

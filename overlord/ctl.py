@@ -15,6 +15,7 @@ from rich.table import Table
 from overlord import fetch, firstboot
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import parse_document
+from overlord.actions.tls import Outcome, Tls
 from overlord.apply import Deployment, Plan
 from overlord.errors import OverlordError
 from overlord.facts.observe import Facts, observe, observe_slow
@@ -204,6 +205,33 @@ def alert_test(severity: Severity) -> None:
         )
 
 
+@main.group()
+def certificate() -> None:
+    """The certificate that nginx shows."""
+
+
+@certificate.command("renew")
+@click.option("--force", is_flag=True, help="Even if the one there is good for long.")
+def certificate_renew(force: bool) -> None:
+    """Get or renew it, and show the best there is. Ends with 1 when the authority gave none."""
+
+    def work() -> Outcome:
+        node = read_node(PATHS, read_boot_settings(PATHS))
+        return Tls(PATHS, SystemRunner(), node).renew(force)
+
+    outcome = _guarded(work)
+    shown = outcome.certificate
+    change = "changed" if outcome.changed else "as before"
+    _say(f"{shown.source} certificate, valid until {shown.ends:%Y-%m-%d}, {change}")
+    if outcome.error:
+        _stop(
+            OverlordError(
+                f"the authority gave no certificate: {outcome.error}",
+                "check overlord:acme and overlord:acmeDnsToken; it is tried again twice a day",
+            )
+        )
+
+
 @main.command("first-boot", hidden=True)
 def first_boot() -> None:
     """Steps of the first boot that come with the bundle; run by the launcher."""
@@ -332,7 +360,10 @@ def overview_rows(facts: Facts) -> list[tuple[str, str]]:
             f"{facts.memory.available / gib:.1f} of {facts.memory.total / gib:.1f} GiB available",
         ),
         ("clock", "the host's" if facts.container else clock[facts.clock_synchronised]),
-        ("certificate", "none" if days is None else f"{days:.0f} days left"),
+        (
+            "certificate",
+            "none" if days is None else f"{facts.certificate_source}, {days:.0f} days left",
+        ),
         (
             "tailnet",
             f"{facts.tailnet.state or 'off'} {facts.tailnet.address or ''}, "

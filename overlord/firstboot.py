@@ -16,6 +16,7 @@ from overlord.actions import database as database_actions
 from overlord.actions import host as host_actions
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import read_shared_secrets, share
+from overlord.actions.tls import Tls
 from overlord.commands.accounts import Accounts
 from overlord.commands.systemd import Systemd
 from overlord.commands.tailscale import Tailscale
@@ -26,6 +27,8 @@ from overlord.facts.tailnet import read_tailnet
 from overlord.files import read_json, write, write_json
 from overlord.host import (
     AGENT_UNIT,
+    CERTIFICATE_TIMER,
+    CERTIFICATE_UNIT,
     DOCKER_FILE,
     GUARD_UNIT,
     STACK_UNIT,
@@ -40,7 +43,7 @@ from overlord.host import (
     unit_area,
     updates_area,
 )
-from overlord.journal import Journal, uptime_id
+from overlord.journal import Journal, read_boot_state, uptime_id
 from overlord.layout import stack_of
 from overlord.node import BootSettings, Node, read_boot_settings, read_node
 from overlord.paths import Paths
@@ -149,6 +152,18 @@ def fail2ban(context: Context) -> Notes:
 def updates(context: Context) -> Notes:
     """Security updates."""
     return _converge(context, updates_area())
+
+
+def certificate(context: Context) -> Notes:
+    """A certificate for nginx to start with, and the timer that renews it."""
+    _converge(context, unit_area(CERTIFICATE_UNIT, CERTIFICATE_TIMER))
+    remedy = f"see `systemctl status {CERTIFICATE_TIMER}`, {AGAIN}"
+    host_actions.ensure_running(CERTIFICATE_TIMER, context.runner, remedy)
+    tls = Tls(context.paths, context.runner, context.node)
+    outcome = tls.install()
+    if outcome.changed and read_boot_state(context.paths).state == "done":
+        tls.reload()
+    return [outcome.certificate.source]
 
 
 def guard(context: Context) -> Notes:
@@ -347,6 +362,7 @@ STEPS: tuple[tuple[str, StepFunction], ...] = (
     ("firewall", firewall),
     ("fail2ban", fail2ban),
     ("updates", updates),
+    ("certificate", certificate),
     ("guard", guard),
     ("docker", docker),
     ("tailnet", tailnet),

@@ -23,6 +23,8 @@ _UNITS = Path(__file__).parent / "systemd"
 AGENT_UNIT = "overlord-agent.service"
 STACK_UNIT = "overlord-stack.service"
 GUARD_UNIT = "overlord-metadata-guard.service"
+CERTIFICATE_UNIT = "overlord-certificate.service"
+CERTIFICATE_TIMER = "overlord-certificate.timer"
 
 SYSCTL_FILE = "etc/sysctl.d/60-overlord.conf"
 DOCKER_FILE = "etc/docker/daemon.json"

@@ -33,6 +33,17 @@ class BundleStore:
 
 
 @dataclass(frozen=True)
+class Acme:
+    """A public authority that issues certificates, and the zone that proves our names to it."""
+
+    directory: str
+    email: str
+    dns_api: str
+    zone_id: str
+    propagation_seconds: float
+
+
+@dataclass(frozen=True)
 class Node:
     """This node, as its release describes it."""
 
@@ -41,11 +52,14 @@ class Node:
     role: Role
     environment: str
     public_name: str
+    domain: str
     admin_cidrs: tuple[str, ...]
     admin_user: str
     ntp_servers: tuple[str, ...]
     ssh_port: int
     bundles: BundleStore
+    acme: Acme | None = None
+    """None where the certificate of Cloudflare's Origin CA is enough."""
 
 
 def read_boot_settings(paths: Paths) -> BootSettings:
@@ -82,13 +96,14 @@ def read_node(paths: Paths, boot: BootSettings, release: str | None = None) -> N
 
 def parse_node(data: dict[str, Any], boot: BootSettings) -> Node:
     """Node from node.json; what it leaves out comes from user_data."""
-    backup = data.get("backup", {})
+    backup, acme = data.get("backup", {}), data.get("acme")
     return Node(
         name=data["node"],
         peer=data.get("peer", ""),
         role="primary" if data.get("role") == "primary" else "standby",
         environment=data.get("environment", ""),
         public_name=data.get("public_name", ""),
+        domain=data.get("domain", ""),
         admin_cidrs=tuple(data.get("admin_cidrs") or boot.admin_cidrs),
         admin_user=data.get("admin_user") or boot.admin_user,
         ntp_servers=tuple(data.get("ntp_servers") or boot.ntp_servers),
@@ -98,4 +113,13 @@ def parse_node(data: dict[str, Any], boot: BootSettings) -> Node:
             region=backup.get("region", ""),
             bucket=backup.get("buckets", {}).get("bundles", ""),
         ),
+        acme=Acme(
+            directory=acme["directory"],
+            email=acme.get("email", ""),
+            dns_api=acme["dns_api"].rstrip("/"),
+            zone_id=acme["zone_id"],
+            propagation_seconds=float(acme["propagation_seconds"]),
+        )
+        if acme
+        else None,
     )

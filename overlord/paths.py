@@ -116,9 +116,29 @@ class Paths:
         return self.root / "run/docker.sock"
 
     @property
-    def origin_certificate(self) -> Path:
-        """Certificate that nginx shows to the edge."""
-        return self.secrets / "origin_tls_cert"
+    def tls(self) -> Path:
+        """Mounted by nginx: certificates, and `shown/current`, the one it shows."""
+        return self.state / "tls"
+
+    @property
+    def shown_certificate(self) -> Path:
+        """Certificate that nginx shows."""
+        return self.tls / "shown/current/cert.pem"
+
+    @property
+    def tls_state(self) -> Path:
+        """How the last renewal ended."""
+        return self.tls / "state.json"
+
+    @property
+    def acme(self) -> Path:
+        """certbot's folders."""
+        return self.state / "acme"
+
+    @property
+    def acme_webroot(self) -> Path:
+        """Where certbot puts proofs that nginx shows."""
+        return self.tls / "webroot"
 
     def release(self, release: str) -> Path:
         """Folder of one release."""

@@ -146,26 +146,7 @@ def _connections(facts: Facts) -> list[Problem]:
                 "clock", "warning", "the clock follows no time server", "see `chronyc sources -v`"
             )
         )
-    days = facts.certificate_days
-    if days is None:
-        found.append(
-            Problem(
-                "certificate",
-                "critical",
-                "no readable origin certificate",
-                "run `pulumi up`: it brings the certificate with the secrets",
-            )
-        )
-    elif days < CERTIFICATE_WARNING_DAYS:
-        found.append(
-            Problem(
-                "certificate",
-                "critical" if days < 0 else "warning",
-                f"origin certificate {'ended' if days < 0 else 'ends in'} {abs(days):.0f} days"
-                + (" ago" if days < 0 else ""),
-                "run `pulumi up`: it renews the certificate",
-            )
-        )
+    found += _certificate(facts)
     if not facts.firewall:
         found.append(Problem("firewall", "warning", "ufw is off", "`sudo systemctl restart ufw`"))
     if not facts.metadata_guarded:
@@ -175,6 +156,46 @@ def _connections(facts: Facts) -> list[Problem]:
                 "warning",
                 "containers can reach the metadata address",
                 "`sudo systemctl restart overlord-metadata-guard`",
+            )
+        )
+    return found
+
+
+def _certificate(facts: Facts) -> list[Problem]:
+    found = []
+    days, source = facts.certificate_days, facts.certificate_source
+    renew = "`sudo overlordctl certificate renew` says why"
+    if days is None:
+        remedy = "`sudo overlordctl certificate renew`"
+        found.append(
+            Problem("certificate", "critical", "nginx has no readable certificate", remedy)
+        )
+    elif days < CERTIFICATE_WARNING_DAYS:
+        found.append(
+            Problem(
+                "certificate",
+                "critical" if days < 0 else "warning",
+                f"the {source} certificate "
+                + (f"ended {-days:.0f} days ago" if days < 0 else f"ends in {days:.0f} days"),
+                "run `pulumi up`: it renews the certificate" if source == "origin" else renew,
+            )
+        )
+    if source == "self-signed":
+        found.append(
+            Problem(
+                "certificate-fallback",
+                "warning",
+                "nginx shows a self-signed certificate, which nobody trusts",
+                f"run `pulumi up`: it brings one; or {renew}",
+            )
+        )
+    if facts.certificate_error:
+        found.append(
+            Problem(
+                "certificate-renewal",
+                "warning",
+                f"the last renewal of the certificate failed: {facts.certificate_error}",
+                "check overlord:acme and overlord:acmeDnsToken; it is tried again twice a day",
             )
         )
     return found

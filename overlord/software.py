@@ -72,6 +72,7 @@ def needs(distribution: Distribution, codename: str) -> tuple[Need, ...]:
         Need("tailscale", ("tailscale",), tailscale_repository(distribution, codename)),
         Need("iptables", ("iptables",)),
         Need("ufw", ("ufw",)),
+        Need("certbot", ("certbot",)),
         Need("fail2ban-server", ("fail2ban", "python3-systemd")),
         Need("unattended-upgrade", ("unattended-upgrades",)),
         Need("chronyd", ("chrony",), only_on_real_machine=True),

@@ -59,7 +59,7 @@ def _families(view: View, state: State) -> Iterator[Metric]:
     if facts.certificate_days is not None:
         yield GaugeMetricFamily(
             "overlord_certificate_expiry_seconds",
-            "Time until the origin certificate ends",
+            "Time until the certificate that nginx shows ends",
             facts.certificate_days * 86_400,
         )
     yield GaugeMetricFamily(
@@ -72,6 +72,17 @@ def _families(view: View, state: State) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "overlord_banned_addresses", "Addresses that fail2ban keeps away", facts.logins.banned
         )
+    source = GaugeMetricFamily(
+        "overlord_certificate_source", "1 for where the certificate comes from", labels=["source"]
+    )
+    if facts.certificate_source:
+        source.add_metric([facts.certificate_source], 1)
+    yield source
+    yield GaugeMetricFamily(
+        "overlord_certificate_renewal_failed",
+        "1 when the last renewal failed",
+        float(facts.certificate_error is not None),
+    )
     if facts.last_change is not None:
         change = GaugeMetricFamily(
             "overlord_last_change_timestamp_seconds",

@@ -38,6 +38,10 @@ class SlowFacts:
     """Whether ufw's rules are in the kernel."""
     metadata_guarded: bool
     certificate_days: float | None
+    certificate_source: str | None
+    """acme, origin or self-signed; None before the first."""
+    certificate_error: str | None
+    """Why the last renewal failed."""
     """None without a certificate."""
     reboot_required: bool
     logins: Logins | None
@@ -71,6 +75,8 @@ class Facts:
     """Whether ufw's rules are in the kernel."""
     metadata_guarded: bool
     certificate_days: float | None
+    certificate_source: str | None
+    certificate_error: str | None
     reboot_required: bool
     last_change: Event | None
     cut_short: str | None
@@ -102,7 +108,9 @@ def observe_slow(paths: Paths, runner: Runner) -> SlowFacts:
         container=container,
         firewall=system.firewall_up(runner),
         metadata_guarded=system.metadata_guarded(runner),
-        certificate_days=certificate.days_left(paths.origin_certificate, datetime.now(UTC)),
+        certificate_days=certificate.days_left(paths.shown_certificate, datetime.now(UTC)),
+        certificate_source=certificate.shown_source(paths),
+        certificate_error=certificate.last_error(paths),
         reboot_required=(paths.root / "run/reboot-required").exists(),
         logins=read_logins(runner),
     )
@@ -153,6 +161,8 @@ def observe(paths: Paths, slow: SlowFacts) -> Facts:
         firewall=slow.firewall,
         metadata_guarded=slow.metadata_guarded,
         certificate_days=slow.certificate_days,
+        certificate_source=slow.certificate_source,
+        certificate_error=slow.certificate_error,
         reboot_required=slow.reboot_required,
         logins=slow.logins,
         last_change=history[-1] if history else None,

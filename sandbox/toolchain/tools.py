@@ -98,6 +98,12 @@ TOOLS = (
         minutes=3,
     ),
     Tool(
+        "pebble",  # the ACME server that `tests/config` proves certificates against
+        "v2.8.0",
+        {"pebble": "github.com/letsencrypt/pebble/v2/cmd/pebble"},
+        minutes=1,
+    ),
+    Tool(
         "pulumi",
         "v3.250.0",
         {"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stack.render import StackContext, render_stack
+from tests.contract.conftest import ca_dir, cloud, driver, setup, tailnet  # noqa: F401 (fixtures)
 from tests.support.programs import docker_daemon, native
 from tests.support.stack import VPS_01, VPS_02
 

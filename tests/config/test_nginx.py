@@ -44,8 +44,8 @@ def certificate(folder: Path) -> None:
         .not_valid_after(now + datetime.timedelta(days=1))
         .sign(key, hashes.SHA256())
     )
-    (folder / "origin_tls_cert").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (folder / "origin_tls_key").write_bytes(
+    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -77,7 +77,8 @@ def localised(rendered: RenderedNode, ports: Ports) -> Path:
         (r"listen 127\.0\.0\.1:8081", f"listen 127.0.0.1:{ports.own}"),
         (r"127\.0\.0\.1:9600", f"127.0.0.1:{ports.agent}"),
         (r"127\.0\.0\.1:8000", f"127.0.0.1:{ports.api}"),
-        (r"/run/secrets/", f"{folder}/"),
+        (r"/etc/overlord/tls/shown/current/", f"{folder}/"),
+        (r"/etc/overlord/tls/webroot", f"{folder}/webroot"),
         (r"/etc/overlord/nginx/", f"{folder}/nginx/"),
         (r"(_path|pid) /tmp/", rf"\1 {folder}/"),
     ):

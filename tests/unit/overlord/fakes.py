@@ -134,6 +134,8 @@ def healthy_facts() -> Facts:
         firewall=True,
         metadata_guarded=True,
         certificate_days=60.0,
+        certificate_source="origin",
+        certificate_error=None,
         reboot_required=False,
         last_change=None,
         cut_short=None,

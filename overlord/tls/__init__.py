@@ -1,0 +1,1 @@
+"""The certificate that nginx shows: where from, which one, how it is renewed."""
