@@ -54,6 +54,7 @@ class Compose:
     def stop_service(self, service: str) -> Command:
         """Stop one service in its grace period."""
         return self._command("stop", service, timeout=180)
+
     def signal(self, service: str, name: str) -> Command:
         """Send a signal to a service."""
         return self._command("kill", "--signal", name, service)
