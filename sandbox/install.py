@@ -12,7 +12,7 @@ from sandbox.machines.daemon import Daemon
 from sandbox.machines.processes import Processes
 from sandbox.progress import Progress
 from sandbox.requirements import DISK_TO_INSTALL, check_machine, install_programs, missing_programs
-from sandbox.toolchain import plugins
+from sandbox.toolchain import plugins, workerd
 from sandbox.toolchain.tools import TOOLS, build, is_ready, official_on_path
 from sandbox.world import World
 
@@ -24,7 +24,8 @@ def install(world: World, progress: Progress) -> bool:
     tools = [tool for tool in TOOLS if not is_ready(tool, world)]
     programs = missing_programs()
     plugins_due = not plugins.are_ready(world)
-    if not (tools or programs or plugins_due or not images.are_ready()):
+    workerd_due = not workerd.is_ready(world)
+    if not (tools or programs or plugins_due or workerd_due or not images.are_ready()):
         return False
     check_machine(world, DISK_TO_INSTALL)
     for tool in TOOLS:
@@ -39,6 +40,9 @@ def install(world: World, progress: Progress) -> bool:
             install_programs(world, programs)
 
     def build_all() -> None:
+        if workerd_due:
+            with progress.step("Fetching workerd, the runtime of Cloudflare Workers"):
+                workerd.install(world)
         for tool in tools:
             about = f"about {tool.minutes} min on two cores"
             with progress.step(f"Building {tool.name} {tool.version} ({about})"):

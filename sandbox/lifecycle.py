@@ -163,6 +163,7 @@ def environment(world: World) -> dict[str, str]:
         "PULUMI_RUNTIME_VIRTUALENV": str(Path(sys.prefix)),
         "HCLOUD_TOKEN": tokens["hcloud"],
         "CLOUDFLARE_API_TOKEN": tokens["cloudflare"],
+        "OVERLORD_ARBITER_DNS_TOKEN": tokens["cloudflare_dns"],
         "TAILSCALE_API_KEY": tokens["tailscale"],
         "OVERLORD_B2_KEY_ID": tokens["b2_key_id"],
         "OVERLORD_B2_KEY": tokens["b2_key"],

@@ -37,6 +37,7 @@ PROGRAMS = (
     Program("iptables", "iptables", "keeps the servers' packets on this machine"),
     Program("ip", "iproute2", "routes and addresses of the servers' network"),
     Program("nsenter", "util-linux", "applies a firewall inside a server's network"),
+    Program("npm", "npm", "fetches the runtime of Cloudflare Workers"),
     Program("ssh", "openssh-client", "logs in on a server"),
 )
 

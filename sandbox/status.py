@@ -42,6 +42,7 @@ def show_status(world: World, console: Console) -> bool:
     _show_vendors(vendors, _tailnet(world), console)
     servers = vendors["hetzner"]["servers"]
     well = well and all(server["status"] == "running" for server in servers)
+    well = well and all(worker["running"] for worker in vendors["cloudflare"]["workers"])
     if servers:
         answer = _public_health(world)
         console.print(f"{PUBLIC_URL}  {_mark('answers') if answer == 'ok' else answer}")
@@ -88,6 +89,13 @@ def _show_vendors(
         lock = "yes" if bucket["object_lock"] else "no"
         buckets.add_row(bucket["name"], str(bucket["objects"]), str(bucket["versions"]), lock)
     console.print(buckets)
+    workers = _table("Workers", "name", "state", "answers on", "cron")
+    for worker in cloudflare["workers"]:
+        state = _mark("running" if worker["running"] else "not running")
+        names, crons = ", ".join(worker["hostnames"]) or "-", ", ".join(worker["crons"]) or "-"
+        workers.add_row(worker["name"], state, names, crons)
+    if cloudflare["workers"]:
+        console.print(workers)
     if vendors["faults"]:
         console.print(f"[yellow]{len(vendors['faults'])} faults are in force[/yellow]")
 

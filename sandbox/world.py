@@ -39,6 +39,7 @@ EDGE_HTTP_PORT = 8480
 S3_PORT = 8804
 REGISTRY_PORT = 8805
 HEADSCALE_PORT = 8806
+WORKERS_PORT = 8807
 DNS_PORT = 53
 
 HETZNER_URL = f"http://{LOOPBACK}:{HETZNER_PORT}/v1"
@@ -47,6 +48,7 @@ TAILSCALE_URL = f"http://{LOOPBACK}:{TAILSCALE_PORT}"
 CONTROL_URL = f"http://{LOOPBACK}:{CONTROL_PORT}"
 S3_URL = f"https://{GATEWAY}:{S3_PORT}"
 REGISTRY = f"{GATEWAY}:{REGISTRY_PORT}"
+WORKERS_URL = f"https://{GATEWAY}:{WORKERS_PORT}"
 HEADSCALE_URL = f"http://{GATEWAY}:{HEADSCALE_PORT}"
 
 DOMAIN = "overlord.localhost"
@@ -168,6 +170,7 @@ def ensure_tokens(path: Path) -> dict[str, str]:
         "hcloud": word(64),
         "hcloud_read": word(64),
         "cloudflare": word(40),
+        "cloudflare_dns": word(40),
         "tailscale": f"tskey-api-{word(16)}-{word(32)}",
         "b2_key_id": f"00{secrets.token_hex(11)}1",
         "b2_key": f"K00{word(28)}",

@@ -17,6 +17,7 @@ from sandbox import world
 from sandbox.cloud.cloud import Addresses, Cloud, Setup
 from sandbox.machines.docker import DockerDriver
 from sandbox.machines.headscale import Headscale
+from sandbox.toolchain import workerd as workerd_tool
 
 LOG_BYTES = 10 * 1024 * 1024
 READY = "cloud.ready"
@@ -26,6 +27,7 @@ READY = "cloud.ready"
 def sandbox_setup(state: Path, ca: Path) -> Setup:
     """The cloud of the sandbox's world."""
     home, gateway = world.LOOPBACK, world.GATEWAY
+    workerd = world.World(state.absolute().parent).bin / workerd_tool.PROGRAM
     return Setup(
         state_dir=state,
         ca_dir=ca,
@@ -45,7 +47,9 @@ def sandbox_setup(state: Path, ca: Path) -> Setup:
             edge_https=((home, world.EDGE_HTTPS_PORT), (world.EDGE_ADDRESS, 443)),
             edge_http=((home, world.EDGE_HTTP_PORT), (world.EDGE_ADDRESS, 80)),
             dns=((gateway, world.DNS_PORT),),
+            workers=((gateway, world.WORKERS_PORT),),
         ),
+        workerd=workerd if workerd.exists() else None,
     )
 
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from sandbox.cloud import certificates
 from sandbox.cloud.cloudflare import api as cloudflare
+from sandbox.cloud.cloudflare.domain import Worker
 from sandbox.cloud.control import Control
 from sandbox.cloud.dns_server import DnsServer, Zone
 from sandbox.cloud.edge.health import HealthChecks
@@ -32,6 +33,10 @@ from sandbox.cloud.tailnet import Tailnet
 from sandbox.cloud.tailscale.api import TailscaleApi
 from sandbox.cloud.tokens import Tokens
 from sandbox.cloud.web import LoggedApp, SavingApp
+from sandbox.cloud.workers.front import WorkersFront
+from sandbox.cloud.workers.outbound import Outbound
+from sandbox.cloud.workers.process import ScriptError
+from sandbox.cloud.workers.runtime import WorkerRuntime
 from sandbox.machines.driver import MachineDriver
 
 log = logging.getLogger("sandbox.cloud")
@@ -55,6 +60,7 @@ class Addresses:
     edge_https: tuple[Address, ...]
     edge_http: tuple[Address, ...]
     dns: tuple[Address, ...]
+    workers: tuple[Address, ...]
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class Setup:
     requests_an_hour: int = hetzner.REQUESTS_AN_HOUR
     edge_networks: tuple[str, ...] = field(default=())
     """What the API names as the edge's networks; the edge's own address when empty."""
+    workerd: Path | None = None
+    """The program that runs Workers; without it they are stored only."""
 
 
 class Cloud:
@@ -104,21 +112,33 @@ class Cloud:
         self._health = HealthChecks(state.cloudflare, self._client.probe)
         self.project = Project(state.hetzner, driver, self.faults, self._store.save, setup.network)
         self.project.recover()
+        self.runtime = WorkerRuntime(
+            state.cloudflare, setup.workerd, setup.state_dir / "workers", setup.state_dir / "log"
+        )
         storage = MotoStorage()
         networks = setup.edge_networks or (f"{setup.edge_address}/32",)
         apis: dict[Vendor, ASGIApp] = {
             "hetzner": hetzner.build(self.project, tokens, setup.requests_an_hour),
             "cloudflare": cloudflare.build(
-                state.cloudflare, tokens, setup.ca_dir, networks, self._health.report
+                state.cloudflare,
+                tokens,
+                setup.ca_dir,
+                networks,
+                self._health.report,
+                self._deploy,
+                self.runtime.remove,
             ),
             "tailscale": TailscaleApi(state.tailscale, tailnet, tokens).build(),
             "s3": StrictS3(storage, tokens),
+            "workers": WorkersFront(state.cloudflare, self.runtime).build(),
         }
         self._apps: dict[str, ASGIApp] = {
             name: FaultyApp(LoggedApp(_saving(name, api, self._store), name), self.faults, name)
             for name, api in apis.items()
         }
-        self._apps["control"] = Control(state, self.faults, storage, self._health).build()
+        self._apps["control"] = Control(
+            state, self.faults, storage, self._health, self.runtime
+        ).build()
         self._zone = Zone(state.cloudflare, setup.edge_address)
         self.ports: dict[str, int] = {}
         """Name of a listener to its (first) port."""
@@ -134,7 +154,9 @@ class Cloud:
         for name in ("control", "hetzner", "cloudflare", "tailscale"):
             self._serve(name, getattr(addresses, name), None)
         self._serve("s3", addresses.s3, self._tls([], addresses.s3))
+        self._serve("workers", addresses.workers, self._tls([], addresses.workers))
         await self._start_edge()
+        await self._start_workers()
         for host, port in addresses.dns:
             udp, tcp = _bind_pair(host, port)
             self.ports.setdefault("dns", tcp.getsockname()[1])
@@ -158,6 +180,7 @@ class Cloud:
             server.should_exit = server.force_exit = True
         for names in self._names:
             await names.stop()
+        await self.runtime.stop()
         for runner in self._runners:
             await runner.cleanup()
         for task in self._tasks[len(self._servers) :]:
@@ -192,7 +215,7 @@ class Cloud:
         self.ports["edge_https"] = https[0].getsockname()[1]
         self.ports["edge_http"] = http[0].getsockname()[1]
         await self._client.start()
-        edge = Edge(state, self._health, self._client, tls, self.ports["edge_https"])
+        edge = Edge(state, self._health, self._client, tls, self.ports["edge_https"], self.runtime)
         runner = web.ServerRunner(web.Server(edge.handle, access_log=None, auto_decompress=False))
         await runner.setup()
         for listener in https:
@@ -201,6 +224,28 @@ class Cloud:
             await web.SockSite(runner, listener).start()
         self._runners.append(runner)
         self._tasks.append(asyncio.create_task(edge.follow_settings()))
+
+    async def _start_workers(self) -> None:
+        outbound = Outbound(
+            self._store.state.cloudflare,
+            self._health,
+            self._client,
+            lambda: f"http://127.0.0.1:{self.ports['cloudflare']}",
+        )
+        runner = web.ServerRunner(web.Server(outbound.handle, access_log=None))
+        await runner.setup()
+        listener = _bind("127.0.0.1", 0)
+        await web.SockSite(runner, listener).start()
+        self._runners.append(runner)
+        await self.runtime.start(f"127.0.0.1:{listener.getsockname()[1]}")
+        self._tasks.append(asyncio.create_task(self.runtime.keep_time()))
+
+    async def _deploy(self, worker: Worker) -> str | None:
+        try:
+            await self.runtime.deploy(worker)
+        except ScriptError as error:
+            return str(error)
+        return None
 
     def _tls(self, names: list[str], addresses: tuple[Address, ...]) -> ssl.SSLContext:
         hosts = sorted({host for host, _ in addresses} | {"127.0.0.1"})
@@ -217,7 +262,7 @@ class _Server(uvicorn.Server):
 
 
 def _saving(name: Vendor, api: ASGIApp, store: Store) -> ASGIApp:
-    return api if name == "s3" else SavingApp(api, store.save)
+    return api if name in ("s3", "workers") else SavingApp(api, store.save)
 
 
 def _bind(host: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:

@@ -5,7 +5,8 @@ GET /status
     the health of their pools, certificates, tailnet keys, buckets. No secrets.
 GET /faults, POST /faults, DELETE /faults, DELETE /faults/ID
     Faults in force. To add one, post an object with `vendor` (hetzner, cloudflare, tailscale,
-    s3), `method` and `path_regex` to choose requests, `count` (default 1; null for all), and:
+    s3, workers), `method` and `path_regex` to choose requests, `count` (default 1; null for
+    all), and:
 
     - `status`, `body`, `headers`: answer this instead. A body that is a string is sent as it is.
     - `delay`: seconds to wait first.
@@ -19,6 +20,11 @@ GET /faults, POST /faults, DELETE /faults, DELETE /faults/ID
 
     ``curl -d '{"vendor": "hetzner", "method": "POST", "path_regex": "/servers$", "status": 503}'
     http://127.0.0.1:8800/faults``
+
+POST /workers/NAME/cron
+    Run a Worker's cron now, as if a minute had passed. Answers {outcome}.
+DELETE /workers/NAME/storage
+    Lose everything that a Worker's objects have stored, and start it again.
 """
 
 from __future__ import annotations
@@ -36,16 +42,22 @@ from sandbox.cloud.edge.health import HealthChecks
 from sandbox.cloud.faults import Fault, Faults
 from sandbox.cloud.s3.storage import MotoStorage
 from sandbox.cloud.state import CloudState
+from sandbox.cloud.workers.runtime import WorkerRuntime
 
 
 class Control:
     """The routes."""
 
     def __init__(
-        self, state: CloudState, faults: Faults, storage: MotoStorage, health: HealthChecks
+        self,
+        state: CloudState,
+        faults: Faults,
+        storage: MotoStorage,
+        health: HealthChecks,
+        runtime: WorkerRuntime,
     ) -> None:
         self._state, self._faults, self._storage = state, faults, storage
-        self._health = health
+        self._health, self._runtime = health, runtime
 
     def build(self) -> ASGIApp:
         """Put the API together."""
@@ -56,6 +68,8 @@ class Control:
                 Route("/faults", self.add, methods=["POST"]),
                 Route("/faults", self.clear, methods=["DELETE"]),
                 Route("/faults/{id:int}", self.clear, methods=["DELETE"]),
+                Route("/workers/{name}/cron", self.cron, methods=["POST"]),
+                Route("/workers/{name}/storage", self.wipe, methods=["DELETE"]),
             ]
         )
 
@@ -94,7 +108,19 @@ class Control:
                     c.model_dump(exclude={"csr", "certificate"})
                     for c in cloudflare.certificates.values()
                 ],
-                "workers": list(cloudflare.workers),
+                "workers": [
+                    {
+                        "name": worker.name,
+                        "running": self._runtime.is_running(worker.name),
+                        "hostnames": [
+                            domain.hostname
+                            for domain in cloudflare.worker_domains.values()
+                            if domain.service == worker.name
+                        ],
+                        "crons": [schedule["cron"] for schedule in worker.schedules],
+                    }
+                    for worker in cloudflare.workers.values()
+                ],
             },
             "tailscale": {
                 "keys": [k.model_dump(mode="json") for k in self._state.tailscale.keys.values()],
@@ -119,3 +145,18 @@ class Control:
     async def clear(self, request: Request) -> Response:
         """Lift one fault, or all."""
         return JSONResponse({"lifted": self._faults.clear(request.path_params.get("id"))})
+
+    async def cron(self, request: Request) -> Response:
+        """Run a Worker's cron now."""
+        name = request.path_params["name"]
+        if not self._runtime.is_running(name):
+            return JSONResponse({"errors": [f"worker {name} does not run"]}, 404)
+        return JSONResponse({"outcome": await self._runtime.fire(name, "* * * * *")})
+
+    async def wipe(self, request: Request) -> Response:
+        """Lose what a Worker's objects have stored."""
+        name = request.path_params["name"]
+        if not self._runtime.is_running(name):
+            return JSONResponse({"errors": [f"worker {name} does not run"]}, 404)
+        await self._runtime.wipe(name)
+        return JSONResponse({"wiped": name})

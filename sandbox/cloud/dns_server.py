@@ -106,6 +106,8 @@ class Zone:
         balancers = self._state.load_balancers.values()
         if any(b.name == name and b.enabled and b.proxied for b in balancers):
             return True
+        if any(domain.hostname == name for domain in self._state.worker_domains.values()):
+            return True
         return any(r.proxied for r in records_for(self._state, name))
 
     def _exists(self, name: str) -> bool:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("sandbox.cloud.requests")
 
-Vendor = Literal["hetzner", "cloudflare", "tailscale", "s3"]
+Vendor = Literal["hetzner", "cloudflare", "tailscale", "s3", "workers"]
 
 
 class SoldOut(BaseModel):

@@ -20,6 +20,8 @@ class Tokens(BaseModel):
     b2_node_key: str
     hcloud_read: str | None = None
     """A token that may only read, where one is wanted."""
+    cloudflare_dns: str | None = None
+    """A token that edits DNS records and nothing else, where one is wanted."""
 
     @classmethod
     def read(cls, path: Path) -> Tokens:

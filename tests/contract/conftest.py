@@ -46,6 +46,11 @@ class RunningCloud:
     def _wait(self, coroutine: Any) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
+    def restart(self) -> None:
+        """The same cloud in a new process, as far as it can tell."""
+        self.stop()
+        RunningCloud.__init__(self, self.setup, self.driver, self.tailnet)
+
     def stop(self) -> None:
         self._wait(self.cloud.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -53,7 +58,7 @@ class RunningCloud:
         self._loop.close()
 
     def url(self, listener: str, path: str = "") -> str:
-        scheme = "https" if listener in ("s3", "edge_https") else "http"
+        scheme = "https" if listener in ("s3", "edge_https", "workers") else "http"
         return f"{scheme}://127.0.0.1:{self.cloud.ports[listener]}{path}"
 
     @property
@@ -120,7 +125,7 @@ def setup(tmp_path: Path, ca_dir: Path) -> Setup:
         network="203.0.113",
         edge_address="203.0.113.2",
         edge_source="127.0.0.1",
-        addresses=Addresses(*[ANYWHERE] * 8),
+        addresses=Addresses(*[ANYWHERE] * 9),
         origin_connect_seconds=1.0,
     )
 

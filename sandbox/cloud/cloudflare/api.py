@@ -19,7 +19,7 @@ from sandbox.cloud.cloudflare.certificates import OriginCa
 from sandbox.cloud.cloudflare.domain import CloudflareState
 from sandbox.cloud.cloudflare.records import Records
 from sandbox.cloud.cloudflare.rulesets import Rulesets
-from sandbox.cloud.cloudflare.workers import Workers
+from sandbox.cloud.cloudflare.workers import Deploy, Remove, Workers
 from sandbox.cloud.cloudflare.zones import Zones
 from sandbox.cloud.tokens import Tokens
 
@@ -37,6 +37,8 @@ def build(
     ca_dir: Path,
     edge_networks: tuple[str, ...],
     health: Health,
+    deploy: Deploy,
+    remove: Remove,
 ) -> ASGIApp:
     """Put the API together."""
     routes = [
@@ -45,7 +47,7 @@ def build(
         *Balancing(state, health).routes(),
         *Rulesets(state).routes(),
         *OriginCa(state, ca_dir).routes(),
-        *Workers(state).routes(),
+        *Workers(state, deploy, remove).routes(),
     ]
     handlers: dict[int | type[Exception], Handler] = {
         errors.CloudflareError: _refused,
@@ -78,6 +80,12 @@ def _authenticate(request: Request, tokens: Tokens) -> None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme != "Bearer" or not token:
         raise errors.headers()
+    if tokens.cloudflare_dns and hmac.compare_digest(
+        token.encode(), tokens.cloudflare_dns.encode()
+    ):
+        if "/dns_records" not in request.url.path:
+            raise errors.authentication()
+        return
     if not hmac.compare_digest(token.encode(), tokens.cloudflare.encode()):
         if request.url.path == f"{PREFIX}/user/tokens/verify":
             raise errors.CloudflareError(401, 1000, "Invalid API Token")

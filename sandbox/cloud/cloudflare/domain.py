@@ -149,7 +149,7 @@ class Certificate(BaseModel):
 
 
 class Worker(BaseModel):
-    """An uploaded script. It is stored and given back, not run."""
+    """An uploaded script."""
 
     name: str
     created_on: str
@@ -160,6 +160,22 @@ class Worker(BaseModel):
     """Module name to text."""
     content_types: dict[str, str] = {}
     schedules: list[JsonObject] = []
+    migration_tag: str | None = None
+    """Of the last migration that was carried out."""
+    classes: list[str] = []
+    """Classes that have storage for their objects."""
+
+
+class WorkerDomain(BaseModel):
+    """A name of the zone that a Worker answers on."""
+
+    id: str
+    hostname: str
+    service: str
+    zone_id: str
+    zone_name: str
+    environment: str = "production"
+    cert_id: str
 
 
 class CloudflareState(BaseModel):
@@ -177,3 +193,4 @@ class CloudflareState(BaseModel):
     rulesets: dict[str, Ruleset] = {}
     certificates: dict[str, Certificate] = {}
     workers: dict[str, Worker] = {}
+    worker_domains: dict[str, WorkerDomain] = {}

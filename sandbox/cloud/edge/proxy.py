@@ -23,6 +23,7 @@ from sandbox.cloud.cloudflare.zones import setting
 from sandbox.cloud.edge.health import HealthChecks
 from sandbox.cloud.edge.origin import EdgeError, OriginClient, origin_error
 from sandbox.cloud.edge.routing import Target, Unroutable, route
+from sandbox.cloud.workers.runtime import WorkerRuntime
 
 log = logging.getLogger("sandbox.cloud.requests")
 
@@ -62,9 +63,11 @@ class Edge:
         client: OriginClient,
         tls: ssl.SSLContext,
         https_port: int,
+        workers: WorkerRuntime,
     ) -> None:
         self._state, self._health, self._client = state, health, client
         self._tls, self._https_port = tls, https_port
+        self._workers = workers
 
     async def follow_settings(self) -> None:
         """Keep the TLS context at the zone's minimum version until cancelled."""
@@ -96,6 +99,8 @@ class Edge:
             port = "" if self._https_port == 443 else f":{self._https_port}"
             location = f"https://{host}{port}{request.raw_path}"
             return web.Response(status=301, headers={"Location": location, "CF-Ray": ray})
+        if worker := self._workers.at(host):
+            return await self._ask_worker(request, worker, host, ray)
         target = route(self._state, self._health.healthy, host)
         if isinstance(target, Unroutable):
             error = EdgeError(target.status, f"{target.reason} (error {target.code})")
@@ -106,6 +111,25 @@ class Edge:
             return await self._forward(request, target, host, ray)
         except (aiohttp.ClientError, OSError) as error:
             return _page(origin_error(error), host, ray)
+
+    async def _ask_worker(
+        self, request: web.BaseRequest, worker: str, host: str, ray: str
+    ) -> web.StreamResponse:
+        headers = _request_headers(request, Target(""), request.host, ray)
+        try:
+            answer = await self._workers.ask(
+                worker, request.method, request.raw_path, headers, await request.read()
+            )
+        except (aiohttp.ClientError, TimeoutError):
+            return _page(EdgeError(500, "Worker threw exception (error 1101)"), host, ray)
+        response = web.Response(status=answer.status, body=answer.body)
+        for name, value in answer.headers:
+            if name.lower() not in {*_HOP_BY_HOP, "content-length", "content-type"}:
+                response.headers.add(name, value)
+            elif name.lower() == "content-type":
+                response.headers["Content-Type"] = value
+        _mark(response, ray)
+        return response
 
     def _scheme(self, request: web.BaseRequest) -> str:
         mode = setting(self._state, "ssl")

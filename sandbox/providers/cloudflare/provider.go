@@ -22,7 +22,7 @@ func Provider() kit.Provider[*client] {
 		Connect: connect,
 		Resources: []kit.Resource[*client]{
 			dnsRecord, zoneSetting, loadBalancer, loadBalancerPool, loadBalancerMonitor, ruleset,
-			originCaCertificate, workersScript, workersCronTrigger,
+			originCaCertificate, workersScript, workersCronTrigger, workersCustomDomain,
 		},
 		Functions: []kit.Function[*client]{getIPRanges},
 		Gone:      gone,

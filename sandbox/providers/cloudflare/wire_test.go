@@ -228,6 +228,48 @@ func TestAnOriginCertificateIsReplacedByAnyChange(t *testing.T) {
 	}
 }
 
+func TestAWorkersNameIsAttachedMovedAndDetached(t *testing.T) {
+	const token = "cloudflare:index/workersCustomDomain:WorkersCustomDomain"
+	const domain = `{"id":"d1","hostname":"witness.example.com","service":"arbiter","zone_id":"Z","zone_name":"example.com",
+		"environment":"production","cert_id":"c1"}`
+	api, p := start(t)
+	moved := strings.Replace(domain, "arbiter", "other", 1)
+	api.On("PUT "+base+"/accounts/A/workers/domains", result(domain), result(moved))
+	api.On("GET "+base+"/accounts/A/workers/domains/d1", result(domain))
+	api.On("DELETE "+base+"/accounts/A/workers/domains/d1", result(`{"id":"d1"}`))
+	inputs := kit.Props{"accountId": "A", "zoneId": "Z", "hostname": "witness.example.com", "service": "arbiter"}
+	id, state, err := p.Create(token, inputs)
+	if err != nil || id != "d1" || state["zoneName"] != "example.com" || state["certId"] != "c1" {
+		t.Fatalf("id %q, state %v, error %v", id, state, err)
+	}
+	if changes, _ := p.Diff(token, state, inputs); len(changes) > 0 {
+		t.Errorf("what the API filled in is no change: %v", changes)
+	}
+	if id, _, _, err := p.Read(token, "A/d1", nil, nil); err != nil || id != "d1" {
+		t.Errorf("import: id %q, error %v", id, err)
+	}
+	if _, err := p.Update(token, "d1", state, with(inputs, "service", "other")); err != nil {
+		t.Error(err)
+	}
+	if err := p.Delete(token, "d1", state); err != nil {
+		t.Error(err)
+	}
+	api.WantRequests(t,
+		`PUT /client/v4/accounts/A/workers/domains {"hostname":"witness.example.com","service":"arbiter","zone_id":"Z"}`,
+		"GET /client/v4/accounts/A/workers/domains/d1",
+		`PUT /client/v4/accounts/A/workers/domains {"hostname":"witness.example.com","service":"other","zone_id":"Z"}`,
+		"DELETE /client/v4/accounts/A/workers/domains/d1",
+	)
+}
+
+func TestAWorkersNameThatIsGoneIsSeen(t *testing.T) {
+	const token = "cloudflare:index/workersCustomDomain:WorkersCustomDomain"
+	_, p := start(t)
+	if id, _, _, err := p.Read(token, "d1", kit.Props{"accountId": "A"}, nil); err != nil || id != "" {
+		t.Errorf("id %q, error %v", id, err)
+	}
+}
+
 func TestAWorkerIsUploadedInParts(t *testing.T) {
 	const token = "cloudflare:index/workersScript:WorkersScript"
 	api, p := start(t)
