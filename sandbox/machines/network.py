@@ -25,13 +25,16 @@ from sandbox.world import (
     S3_PORT,
     SUBNET,
     SUBNET_V6,
+    WORKERS_PORT,
 )
 
 FORWARD_CHAIN = "OVERLORD-FORWARD"
 INPUT_CHAIN = "OVERLORD-INPUT"
 # Worse than any real route, so that it only counts while the bridge is missing.
 BLACKHOLE_METRIC = "9999"
-SERVICE_PORTS = ",".join(str(port) for port in (S3_PORT, REGISTRY_PORT, HEADSCALE_PORT, DNS_PORT))
+SERVICE_PORTS = ",".join(
+    str(port) for port in (S3_PORT, REGISTRY_PORT, HEADSCALE_PORT, WORKERS_PORT, DNS_PORT)
+)
 
 Command = list[str]
 

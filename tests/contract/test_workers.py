@@ -1,4 +1,4 @@
-"""Workers at the emulated Cloudflare: what the API takes and refuses, through the vendor's client."""
+"""Workers at the emulated Cloudflare API, through the vendor's own client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def upload(cloud: RunningCloud, name: str = "arbiter", **metadata: Any) -> Any:
     )
 
 
-def refusal(error: pytest.ExceptionInfo[cloudflare.APIStatusError]) -> tuple[int, int]:
+def refusal(error: pytest.ExceptionInfo[cloudflare.APIStatusError]) -> tuple[int, int | None]:
     return error.value.status_code, error.value.errors[0].code
 
 
@@ -111,7 +111,10 @@ def test_a_token_for_records_edits_records_and_nothing_else(cloud: RunningCloud)
     moved = client.dns.records.edit(
         record.id,
         zone_id=zone,
-        **{"type": "A", "name": record.name, "ttl": 1, "content": "203.0.113.10"},
+        type="A",
+        name=record.name,
+        ttl=1,
+        content="203.0.113.10",
     )
     assert moved.content == "203.0.113.10"
     with pytest.raises(cloudflare.PermissionDeniedError):
