@@ -21,7 +21,8 @@
  * @property {Health} health
  * @property {{ mode: string, wanted: string | null, agrees: boolean | null, attempts: number,
  *   error: string | null }} steering
- * @property {{ requests: number, rows_written: number, since_ms: number }} usage
+ * @property {{ requests: number, rows_written: number, rows_read: number,
+ *   since_ms: number }} usage
  *
  * @typedef {View & { history: HistoryEntry[] }} FullView
  *
@@ -210,6 +211,7 @@ export class Arbiter extends DurableObject {
       usage: {
         requests: this.requests,
         rows_written: this.storage.rowsWritten,
+        rows_read: this.storage.rowsRead,
         since_ms: now - this.startedAt,
       },
     };

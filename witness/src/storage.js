@@ -15,8 +15,9 @@ export class Storage {
   /** @param {SqlStorage} sql */
   constructor(sql) {
     this.sql = sql;
-    /** Rows written since the object was loaded; the free plan counts them. */
+    /** Rows since the object was loaded; the free plan counts them. */
     this.rowsWritten = 0;
+    this.rowsRead = 0;
     this.sql.exec(
       "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     );
@@ -56,13 +57,13 @@ export class Storage {
 
   /** @returns {HistoryEntry[]} Newest first. */
   history() {
-    const rows = this.sql.exec("SELECT entry FROM history ORDER BY number DESC").toArray();
+    const rows = this.#run("SELECT entry FROM history ORDER BY number DESC");
     return rows.map((row) => JSON.parse(String(row["entry"])));
   }
 
   /** @param {string} name */
   #read(name) {
-    const rows = this.sql.exec("SELECT value FROM kept WHERE name = ?", name).toArray();
+    const rows = this.#run("SELECT value FROM kept WHERE name = ?", name);
     return rows[0] ? JSON.parse(String(rows[0]["value"])) : {};
   }
 
@@ -84,6 +85,9 @@ export class Storage {
    */
   #run(statement, ...values) {
     const cursor = this.sql.exec(statement, ...values);
+    const rows = cursor.toArray();
     this.rowsWritten += cursor.rowsWritten;
+    this.rowsRead += cursor.rowsRead;
+    return rows;
   }
 }
