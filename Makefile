@@ -100,7 +100,7 @@ fmt: venv ## format
 	@$(BIN)/ruff check --fix .
 
 config-test: install ## every rendered file checked by its own program
-	@$(BIN)/python -m pytest tests/config $(ARGS)
+	@$(BIN)/python -m pytest tests/config tests/contract/test_worker_runtime.py $(ARGS)
 
 e2e: install config-test ## boot the sandbox, run the real engine against it, break things
 	@$(BIN)/python -m pytest tests/e2e -s --timeout=1800 $(ARGS)

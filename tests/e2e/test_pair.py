@@ -52,6 +52,21 @@ def test_the_public_url_answers_over_https_through_the_edge(pair: SandboxWorld) 
     assert pair.fetch("/leader").code == 200
 
 
+def test_each_node_reaches_the_arbiter_and_speaks_for_itself_alone(pair: SandboxWorld) -> None:
+    url = pair.output("arbiterUrl")
+    ask = (
+        "printf 'Authorization: Bearer %s' \"$(cat /etc/overlord/secrets/arbiter_token)\" | "
+        "curl -sS -H @- -w '\n%{http_code}' "
+    )
+    for node, other in (NODES, NODES[::-1]):
+        state, code = pair.on_node(node, "sh", "-c", f"{ask} {url}/v1/state").text.split("\n")
+        assert code == "200", state
+        assert {"holder", "epoch", "replication", "steering"} <= set(json.loads(state))
+        body = json.dumps({"node": other, "epoch": 1})
+        renew = f"{ask} -d '{body}' {url}/v1/lease/renew"
+        assert pair.on_node(node, "sh", "-c", renew).text.endswith("\n403")
+
+
 def test_only_the_primary_is_leader(pair: SandboxWorld) -> None:
     leader = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:9600/leader")
     assert pair.on_node("vps-01", *leader).text == "200"
