@@ -99,10 +99,15 @@ fmt: venv ## format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+browser: ## a Chromium for the end-to-end tests, from the distribution
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  export DEBIAN_FRONTEND=noninteractive; apt-get -qq update; \
+	  echo "Installing chromium"; apt-get -qq install -y --no-install-recommends chromium >/dev/null; }
+
 config-test: install ## every rendered file checked by its own program
 	@$(BIN)/python -m pytest tests/config tests/contract/test_worker_runtime.py $(ARGS)
 
-e2e: install config-test ## boot the sandbox, run the real engine against it, break things
+e2e: install browser config-test ## boot the sandbox, run the real engine against it, break things
 	@$(BIN)/python -m pytest tests/e2e -s --timeout=1800 $(ARGS)
 
 chaos: install ## random faults against the running sandbox while devices post; ARGS="--rounds 100 --seed 1"

@@ -144,6 +144,7 @@ def _stack_context(node: str, settings: Settings, size: Size, facts: BundleFacts
         environment=settings.environment,
         trusted_proxy_cidrs=tuple(sorted(facts.web_proxies)),
         alerts=settings.alerts.channels,
+        grafana=settings.grafana,
     )
 
 

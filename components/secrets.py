@@ -28,6 +28,7 @@ _ROTATABLE: Mapping[str, Kind] = {
     "postgres_app_password": "password",
     "postgres_replication_password": "password",
     "postgres_tls_key": "tlsPair",
+    "postgres_monitor_password": "password",
     "api_enrol_token": "password",
     "api_operator_token": "password",
     "grafana_admin_password": "password",

@@ -404,6 +404,9 @@ class Settings(_Model):
         description="registry with the images built from this repository, as host/path; needed "
         "when overlord:registry is not set",
     )
+    grafana: bool = Field(
+        default=True, description="false where Grafana's image cannot be had, or nobody wants it"
+    )
     under_attack: bool = Field(default=False, description="true for Cloudflare's Under Attack mode")
     manage_zone: bool = Field(
         default=True, description="false when the zone's security settings belong to someone else"

@@ -30,6 +30,7 @@ _log = logging.getLogger("overlord.migrate")
 OWNER_ROLE = "overlord_owner"
 APP_ROLE = "overlord_app"
 REPLICATION_ROLE = "overlord_replication"
+MONITOR_ROLE = "overlord_monitor"
 DATABASE = "overlord"
 
 # Two migrations at once must not meet; any fixed number does.
@@ -44,6 +45,7 @@ class MigrationSettings:
     superuser_password: str = field(repr=False)
     app_password: str = field(repr=False)
     replication_password: str = field(repr=False)
+    monitor_password: str = field(repr=False)
     port: int = 5432
     superuser: str = "postgres"
     mark: str = ""
@@ -60,6 +62,7 @@ class MigrationSettings:
             superuser_password=secret(environment, "OVERLORD_SUPERUSER_PASSWORD_FILE"),
             app_password=secret(environment, "OVERLORD_DATABASE_PASSWORD_FILE"),
             replication_password=secret(environment, "OVERLORD_REPLICATION_PASSWORD_FILE"),
+            monitor_password=secret(environment, "OVERLORD_MONITOR_PASSWORD_FILE"),
             mark=environment.get("OVERLORD_MIGRATION_MARK", ""),
         )
 
@@ -120,6 +123,7 @@ def _ensure_roles(server: psycopg.Connection, settings: MigrationSettings) -> No
         (OWNER_ROLE, "NOLOGIN"),
         (APP_ROLE, "LOGIN"),
         (REPLICATION_ROLE, "LOGIN REPLICATION"),
+        (MONITOR_ROLE, "LOGIN CONNECTION LIMIT 5"),
     ):
         verb = "ALTER" if role in existing else "CREATE"
         server.execute(
@@ -131,6 +135,7 @@ def _ensure_roles(server: psycopg.Connection, settings: MigrationSettings) -> No
         (settings.superuser, settings.superuser_password),
         (APP_ROLE, settings.app_password),
         (REPLICATION_ROLE, settings.replication_password),
+        (MONITOR_ROLE, settings.monitor_password),
     ):
         # Hashed here, so that the password itself can never be in the server's log.
         verifier = server.pgconn.encrypt_password(
@@ -141,6 +146,9 @@ def _ensure_roles(server: psycopg.Connection, settings: MigrationSettings) -> No
                 role=sql.Identifier(role), verifier=sql.Literal(verifier)
             )
         )
+    server.execute(
+        sql.SQL("GRANT pg_monitor TO {monitor}").format(monitor=sql.Identifier(MONITOR_ROLE))
+    )
 
 
 def _ensure_database(server: psycopg.Connection) -> None:
@@ -156,8 +164,10 @@ def _ensure_database(server: psycopg.Connection) -> None:
         sql.SQL("REVOKE ALL ON DATABASE {name} FROM PUBLIC").format(name=sql.Identifier(DATABASE))
     )
     server.execute(
-        sql.SQL("GRANT CONNECT ON DATABASE {name} TO {app}").format(
-            name=sql.Identifier(DATABASE), app=sql.Identifier(APP_ROLE)
+        sql.SQL("GRANT CONNECT ON DATABASE {name} TO {app}, {monitor}").format(
+            name=sql.Identifier(DATABASE),
+            app=sql.Identifier(APP_ROLE),
+            monitor=sql.Identifier(MONITOR_ROLE),
         )
     )
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-LEFT_OUT = {"__pycache__", "node_modules", ".venv"}
+LEFT_OUT = {"__pycache__", "node_modules", ".venv", "dist", "test-artefacts"}
 """Folders that are made from others and so neither hashed nor put into an image."""
 
 

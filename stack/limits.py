@@ -35,9 +35,15 @@ class _Share:
 
 _SHARES: Mapping[str, _Share] = {
     "postgres": _Share(memory=0.20, cpu=0.75, least_mb=256),
-    "prometheus": _Share(memory=0.35, cpu=0.75, least_mb=512),
+    "prometheus": _Share(memory=0.26, cpu=0.75, least_mb=512),
     "alertmanager": _Share(memory=0.02, cpu=0.15, least_mb=64),
     "node-exporter": _Share(memory=0.01, cpu=0.15, least_mb=64),
+    "postgres-exporter": _Share(memory=0.01, cpu=0.15, least_mb=64),
+    "blackbox": _Share(memory=0.01, cpu=0.15, least_mb=64),
+    "cadvisor": _Share(memory=0.02, cpu=0.15, least_mb=128),
+    "loki": _Share(memory=0.08, cpu=0.50, least_mb=256),
+    "log-gate": _Share(memory=0.005, cpu=0.25, least_mb=48),
+    "grafana": _Share(memory=0.04, cpu=0.50, least_mb=256),
     "nginx": _Share(memory=0.03, cpu=0.50, least_mb=64),
     "api": _Share(memory=0.06, cpu=0.50, least_mb=192),
     "migrate": _Share(memory=0.04, cpu=0.50, least_mb=192),

@@ -19,13 +19,23 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stack.alerting import NO_CHANNELS, AlertChannels
 from stack.catalogue import Catalogue, load_catalogue
+from stack.dashboards import render_dashboards
 from stack.limits import SERVICES, ServiceLimits
 from stack.yaml_text import read_yaml
 
 STACK_DIR = Path(__file__).parent
 
 # Services that bring files of their own; each has a folder of the same name.
-CONFIGURED_SERVICES = ("alertmanager", "nginx", "postgres", "prometheus")
+CONFIGURED_SERVICES = (
+    "alertmanager",
+    "blackbox",
+    "grafana",
+    "log-gate",
+    "loki",
+    "nginx",
+    "postgres",
+    "prometheus",
+)
 
 # Containers are not root, so the secrets they mount are readable by this group on the node.
 SECRETS_GID = 64000
@@ -62,6 +72,7 @@ class StackContext:
         trusted_proxy_cidrs: networks whose CF-Connecting-IP header is believed; empty for none.
         peer_address: host name or address of the peer on the tailnet; None for its node name.
         alerts: where alerts go; nowhere by default.
+        grafana: whether Grafana runs; its image cannot be had everywhere.
     """
 
     node: str
@@ -79,6 +90,7 @@ class StackContext:
     trusted_proxy_cidrs: tuple[str, ...] = ()
     peer_address: str | None = None
     alerts: AlertChannels = NO_CHANNELS
+    grafana: bool = True
 
     def __post_init__(self) -> None:
         for field, name in (("node", self.node), ("peer", self.peer)):
@@ -160,13 +172,18 @@ def _render(context: StackContext, catalogue: Catalogue) -> dict[str, bytes]:
         "trusted_proxy_cidrs": sorted(context.trusted_proxy_cidrs),
         "secrets_gid": SECRETS_GID,
         "alerts": context.alerts,
+        "grafana": context.grafana,
         "limits": {name: context.limits[name] for name in SERVICES},
     }
 
     files: dict[str, bytes] = {}
     config_hashes: dict[str, str] = {}
     for service in CONFIGURED_SERVICES:
+        if service == "grafana" and not context.grafana:
+            continue
         rendered = _render_folder(environment, service, variables)
+        if service == "grafana":
+            rendered |= render_dashboards()
         config_hashes[service] = _hash(rendered)
         files.update(rendered)
 

@@ -30,7 +30,7 @@ from sandbox.world import REPOSITORY, World
 SUITE = "bookworm"
 SERVER = f"{SERVER_IMAGE}:debian-12"
 ROOTFS = "overlord-sandbox/rootfs"
-PYTHON = "overlord-sandbox/python:3.11"
+BASE = "overlord-sandbox/base"
 STAMP_LABEL = "overlord.sandbox.stamp"
 SERVER_PROGRAMS = ("tailscale", "tailscaled", "docker-compose")
 ROOTFS_SECONDS = 1200
@@ -91,6 +91,24 @@ def wheels_command(requirements: Path, target: Path) -> list[str]:
         *("--abi=none", *platforms, "--platform=any"),
         *("--dest", str(target), "--requirement", str(requirements)),
     ]
+
+
+def build_page(folder: Path, log: Path) -> None:
+    """Build a page of ours into `dist` of its folder, with this machine's Node.js."""
+    if not shutil.which("npm"):
+        raise SandboxError(
+            "Node.js is not installed, and the dashboard page has to be built",
+            "install Node.js 20.19 or newer with npm and put them on PATH",
+        )
+    for arguments in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
+        run(
+            ["nice", "-n", "10", "npm", *arguments],
+            cwd=folder,
+            log=log,
+            seconds=BUILD_SECONDS,
+            remedy="check that the npm registry can be reached, then run install again",
+        )
+    shutil.rmtree(folder / "node_modules")
 
 
 class Images:
@@ -208,41 +226,43 @@ class Images:
 
     def _build_own(self, image: Wanted, target: str, official: bool) -> None:
         """Build an image of this repository's own, as any builder would."""
-        folder = Path(str(image.context))
-        if official:
-            arguments = ["--network=host", f"--build-arg=BASE_IMAGE={image.base}"]
-        else:
-            base = self._make_base(image, REPOSITORY / folder)
-            arguments = ["--network=none", f"--build-arg=BASE_IMAGE={base}"]
+        source = REPOSITORY / str(image.context)
         with self._context() as context:
-            leave_out = shutil.ignore_patterns(*LEFT_OUT)
-            shutil.copytree(REPOSITORY / folder, context / folder, ignore=leave_out)
-            dockerfile = context / folder / "Dockerfile"
+            folder = context / str(image.context)
+            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            if official:
+                arguments = ["--network=host", f"--build-arg=BASE_IMAGE={image.base}"]
+            else:
+                base = self._make_base(image)
+                arguments = ["--network=none", f"--build-arg=BASE_IMAGE={base}"]
+                if (folder / "package.json").exists():
+                    build_page(folder, self.world.logs_of_install / f"build-{image.name}.log")
+                    rootfs = f"{ROOTFS}-services"
+                    arguments += [f"--build-arg=NODE_IMAGE={rootfs}", "--build-arg=PAGE=built"]
+            dockerfile = folder / "Dockerfile"
             self._docker_build(target, context, dockerfile, arguments, self.service_stamp(image))
 
-    def _make_base(self, image: Wanted, folder: Path) -> str:
-        """Build what stands in for the base of an image of our own; returns its name."""
-        self.make_rootfs("services")
-        if image.base_stand_in == "python":
-            self._make_python(folder / "requirements.txt")
-            return PYTHON
-        name = f"overlord-sandbox/{image.base_stand_in}:base"
-        source = FOLDER / str(image.base_stand_in)
-        stamp = digest(self.rootfs_stamp("services"), source)
-        if self.docker.image_label(name, STAMP_LABEL) != stamp:
-            self._build(name, source, "services", stamp, {})
-        return name
+    def _make_base(self, image: Wanted) -> str:
+        """Build what stands in for the base of an image of ours, and return its name.
 
-    def _make_python(self, requirements: Path) -> None:
-        """Build the stand-in of the Python base image, with the wheels that will be asked for."""
-        stamp = digest(self.rootfs_stamp("services"), FOLDER / "python", requirements)
-        if self.docker.image_label(PYTHON, STAMP_LABEL) == stamp:
-            return
-        with tempfile.TemporaryDirectory(dir=self.world.cache) as folder:
-            wheels = Path(folder) / "wheels"
-            log = self.world.logs_of_install / "wheels.log"
-            run(wheels_command(requirements, wheels), log=log, seconds=BUILD_SECONDS)
-            self._build(PYTHON, FOLDER / "python", "services", stamp, {"wheels": wheels})
+        With the wheels that will be asked for, where the image lists Python requirements.
+        """
+        self.make_rootfs("services")
+        folder = FOLDER / str(image.base_stand_in)
+        base = f"{BASE}-{folder.name}"
+        requirements = REPOSITORY / str(image.context) / "requirements.txt"
+        wanted = [requirements] if requirements.exists() else []
+        stamp = digest(self.rootfs_stamp("services"), folder, *wanted)
+        if self.docker.image_label(base, STAMP_LABEL) == stamp:
+            return base
+        with tempfile.TemporaryDirectory(dir=self.world.cache) as scratch:
+            files = {}
+            for file in wanted:
+                files["wheels"] = Path(scratch) / "wheels"
+                log = self.world.logs_of_install / "wheels.log"
+                run(wheels_command(file, files["wheels"]), log=log, seconds=BUILD_SECONDS)
+            self._build(base, folder, "services", stamp, files)
+        return base
 
     def _build(
         self, target: str, folder: Path, rootfs: str, stamp: str, files: Mapping[str, Path]

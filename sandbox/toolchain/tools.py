@@ -44,7 +44,8 @@ class Tool:
 
     def stamp(self) -> str:
         """Hash of all that decides what is built."""
-        return digest(self.folder / "go.mod", self.folder / "go.sum", repr(self))
+        own = sorted(self.folder.glob("*.go"))
+        return digest(self.folder / "go.mod", self.folder / "go.sum", *own, repr(self))
 
 
 TOOLS = (
@@ -89,6 +90,42 @@ TOOLS = (
         (PROMETHEUS_VERSION,),
         reported="1.9.1",
         minutes=1,
+    ),
+    Tool(
+        "postgres-exporter",
+        "v0.17.1",
+        {
+            "postgres_exporter": (
+                "github.com/prometheus-community/postgres_exporter/cmd/postgres_exporter"
+            )
+        },
+        (PROMETHEUS_VERSION,),
+        reported="0.17.1",
+        minutes=1,
+    ),
+    Tool(
+        "blackbox-exporter",
+        "v0.27.0",
+        {"blackbox_exporter": "github.com/prometheus/blackbox_exporter"},
+        (PROMETHEUS_VERSION,),
+        reported="0.27.0",
+        minutes=1,
+    ),
+    Tool(
+        "cadvisor",
+        "v0.52.1",
+        {"cadvisor": "overlord/sandbox/toolchain/cadvisor"},
+        ("main.version",),
+        reported="0.52.1",
+        minutes=1,
+    ),
+    Tool(
+        "loki",
+        "v3.4.3",
+        {"loki": "github.com/grafana/loki/v3/cmd/loki"},
+        ("github.com/grafana/loki/v3/pkg/util/build.Version",),
+        reported="3.4.3",
+        minutes=3,
     ),
     Tool(
         "headscale",

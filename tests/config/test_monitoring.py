@@ -39,6 +39,17 @@ def test_every_file_of_rules_has_a_file_of_tests() -> None:
     assert rules == {path.name for path in RULE_TESTS}
 
 
+def test_the_blackbox_exporter_takes_its_configuration(rendered: RenderedNode) -> None:
+    check(
+        "blackbox_exporter", "--config.check",
+        f"--config.file={rendered.folder / 'blackbox/blackbox.yml'}",
+    )  # fmt: skip
+
+
+def test_loki_takes_its_configuration(rendered: RenderedNode) -> None:
+    check("loki", "-verify-config", f"-config.file={rendered.folder / 'loki/loki.yaml'}")
+
+
 def test_alertmanager_takes_its_configuration(rendered: RenderedNode) -> None:
     check("amtool", "check-config", rendered.folder / "alertmanager/alertmanager.yml")
 

@@ -54,6 +54,15 @@ def certificate(folder: Path) -> None:
     )
 
 
+def page(folder: Path) -> None:
+    """A built page as the image has it: the start, and files whose names change with them."""
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html><title>Overlord</title>")
+    (folder / "assets" / "index-4f3a.js").write_text("0;")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
 @dataclass
 class Ports:
     """Where the test puts what has a fixed port on a node."""
@@ -63,6 +72,7 @@ class Ports:
     own: int = field(default_factory=free_port)
     agent: int = field(default_factory=free_port)
     api: int = field(default_factory=free_port)
+    grafana: int = field(default_factory=free_port)
 
 
 def localised(rendered: RenderedNode, ports: Ports) -> Path:
@@ -77,9 +87,10 @@ def localised(rendered: RenderedNode, ports: Ports) -> Path:
         (r"listen 127\.0\.0\.1:8081", f"listen 127.0.0.1:{ports.own}"),
         (r"127\.0\.0\.1:9600", f"127.0.0.1:{ports.agent}"),
         (r"127\.0\.0\.1:8000", f"127.0.0.1:{ports.api}"),
+        (r"127\.0\.0\.1:3000", f"127.0.0.1:{ports.grafana}"),
         (r"/etc/overlord/tls/shown/current/", f"{folder}/"),
         (r"/etc/overlord/tls/webroot", f"{folder}/webroot"),
-        (r"/etc/overlord/nginx/", f"{folder}/nginx/"),
+        (r"/usr/share/overlord/page", f"{folder}/page"),
         (r"(_path|pid) /tmp/", rf"\1 {folder}/"),
     ):
         config, count = re.subn(old, new, config)
@@ -91,6 +102,7 @@ def localised(rendered: RenderedNode, ports: Ports) -> Path:
             (folder / "mime.types").write_text("types { text/html html; }\n")
             config = config.replace("/etc/nginx/mime.types", str(folder / "mime.types"))
     certificate(folder)
+    page(folder / "page")
     path = folder / "local.conf"
     path.write_text(config)
     return path
@@ -143,6 +155,10 @@ def backend(port: int, name: str, site: Site) -> Iterator[None]:
             size = 5000 if self.path == "/api/large" else 0
             body = json.dumps({"from": name, **({"more": "x" * size} if size else {})}).encode()
             self.send_response(200)
+            if name == "grafana":
+                self.send_header("Content-Security-Policy", "script-src 'nonce-1'")
+                self.send_header("Cache-Control", "no-store")
+                self.send_header("X-Frame-Options", "deny")
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -179,7 +195,7 @@ def serving(rendered: RenderedNode, *, api: bool = True) -> Iterator[Site]:
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.05)
         if api:
-            with backend(ports.api, "api", site):
+            with backend(ports.api, "api", site), backend(ports.grafana, "grafana", site):
                 yield site
         else:
             yield site
@@ -239,7 +255,9 @@ def test_a_client_that_is_not_the_proxy_cannot_say_who_it_is() -> None:
     assert headers["X-Forwarded-For"] == "127.0.0.1"
 
 
-@pytest.mark.parametrize("path", ["/", "/status.js", "/api/devices", "/health", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/", "/assets/index-4f3a.js", "/api/devices", "/health", "/nothing"]
+)
 def test_every_answer_carries_the_security_headers(site: Site, path: str) -> None:
     headers = site.https(path).headers
 
@@ -252,11 +270,20 @@ def test_every_answer_carries_the_security_headers(site: Site, path: str) -> Non
     assert "/" not in headers.get("Server", "")
 
 
-def test_the_status_page_is_served_and_answers_are_not_stored(site: Site) -> None:
+def test_the_page_is_served_and_answers_are_not_stored(site: Site) -> None:
     assert "Overlord" in site.https("/").text
-    assert site.https("/status.css").status_code == 200
     assert site.https("/health").headers["Cache-Control"] == "no-store"
     assert site.https("/").headers["Cache-Control"] == "no-cache"
+
+
+def test_a_file_of_the_page_is_kept_for_a_year_and_a_missing_one_is_asked_for_again(
+    site: Site,
+) -> None:
+    there = site.https("/assets/index-4f3a.js")
+    missing = site.https("/assets/index-0000.js")
+    assert (there.status_code, missing.status_code) == (200, 404)
+    assert "immutable" in there.headers["Cache-Control"]
+    assert missing.headers["Cache-Control"] == "no-cache"
 
 
 def test_what_is_large_is_packed_and_the_live_stream_is_passed_on_at_once(site: Site) -> None:
@@ -272,6 +299,16 @@ def test_what_is_large_is_packed_and_the_live_stream_is_passed_on_at_once(site: 
         # The backend holds the stream open until the first event has come through.
         site.release.set()
     assert first == "event: hello\ndata: {}\n\n"
+
+
+def test_grafana_is_below_its_path_with_its_own_policy_said_once(site: Site) -> None:
+    answer = site.https("/grafana/d/fleet")
+    assert answer.json() == {"from": "grafana"}
+    assert site.seen[-1][0] == "grafana /grafana/d/fleet"
+    assert answer.headers.get_list("Content-Security-Policy") == ["script-src 'nonce-1'"]
+    assert answer.headers.get_list("Cache-Control") == ["no-store"]
+    assert answer.headers.get_list("X-Frame-Options") == ["DENY"]
+    assert site.https("/grafana").headers["Location"].endswith("/grafana/")
 
 
 def test_an_api_that_is_away_is_a_503_that_says_come_again() -> None:

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import time
 import uuid
 from datetime import UTC, datetime
 from functools import partial
 
-from sandbox.world import BRIDGE
-from tests.e2e.sandbox_world import SandboxWorld, command, eventually
+from sandbox.world import BRIDGE, PUBLIC_URL
+from tests.e2e.sandbox_world import REPOSITORY, SandboxWorld, command, eventually
 
 NODES = ("vps-01", "vps-02")
+# Jobs of each node's Prometheus and their targets, but for the fleet's.
+TARGETS = {
+    "agent": 1,
+    "alertmanager": 2,
+    "api": 1,
+    "blackbox": 1,
+    "cadvisor": 1,
+    "loki": 1,
+    "node": 2,
+    "postgres": 1,
+    "probe-node": 2,
+    "probe-public": 1,
+    "prometheus": 1,
+}
+BROWSERS = ("chromium", "google-chrome")
 
 
 def enrol(pair: SandboxWorld, device: str) -> str:
@@ -24,6 +42,17 @@ def enrol(pair: SandboxWorld, device: str) -> str:
     )
     assert answer.code == 201, answer.text
     return str(json.loads(answer.text)["token"])
+
+
+def ask_prometheus(
+    pair: SandboxWorld, node: str, expression: str
+) -> list[tuple[dict[str, str], str]]:
+    """Ask a node's Prometheus; labels and value of each series."""
+    text = pair.on_node(
+        node, "curl", "-s", "--data-urlencode", f"query={expression}",
+        "http://127.0.0.1:9090/api/v1/query",
+    ).text  # fmt: skip
+    return [(one["metric"], one["value"][1]) for one in json.loads(text)["data"]["result"]]
 
 
 def query(pair: SandboxWorld, node: str, sql: str) -> str:
@@ -67,6 +96,34 @@ def test_each_node_reaches_the_arbiter_and_speaks_for_itself_alone(pair: Sandbox
         assert pair.on_node(node, "sh", "-c", renew).text.endswith("\n403")
 
 
+def test_the_public_name_serves_the_dashboard_under_its_policy(pair: SandboxWorld) -> None:
+    page = pair.fetch("/")
+    assert page.code == 200, page.text
+    assert '<div id="app">' in page.text
+    for file in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
+        assert pair.fetch(file).code == 200, file
+
+
+def test_the_dashboard_works_in_a_browser_with_live_data(pair: SandboxWorld) -> None:
+    """The page's own tests against a running stack; their pictures stay in its test-artefacts."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert browser, f"none of {', '.join(BROWSERS)} is on PATH; `make browser` installs one"
+    web = REPOSITORY / "dashboard" / "web"
+    npm = ["npm", "--silent"]
+    command([*npm, "ci", "--no-audit", "--no-fund"], cwd=web, timeout=300).must()
+    run = command(
+        [*npm, "run", "test:live"],
+        cwd=web,
+        env={
+            "CHROMIUM": browser,
+            "OVERLORD_URL": PUBLIC_URL,
+            "OVERLORD_OPERATOR_TOKEN": pair.output("adminSecrets")["api_operator_token"],
+        },
+        timeout=300,
+    ).must()
+    print("\n".join(line for line in run.text.splitlines() if "from a post" in line), flush=True)
+
+
 def test_only_the_primary_is_leader(pair: SandboxWorld) -> None:
     leader = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:9600/leader")
     assert pair.on_node("vps-01", *leader).text == "200"
@@ -91,6 +148,31 @@ def test_a_status_posted_to_the_public_name_is_in_the_primarys_database(
     )
     assert answer.code in (200, 201), answer.text
     assert query(pair, "vps-01", "select device_id from device_latest") == "pi-e2e"
+
+
+def test_a_devices_log_lines_come_in_over_the_mesh_and_out_of_the_api(
+    pair: SandboxWorld,
+) -> None:
+    address = pair.on_node("vps-01", "tailscale", "ip", "-4").text.strip()
+    gate = f"http://{address}:3100"
+    code = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}")
+    line = f"lamp {uuid.uuid4()} is on"
+    stream = {"device": "pi-e2e", "job": "journal"}
+    body = {"streams": [{"stream": stream, "values": [[str(time.time_ns()), line]]}]}
+    pushed = pair.on_node(
+        "vps-02", *code, "-H", "Content-Type: application/json", "--data", json.dumps(body),
+        f"{gate}/loki/api/v1/push",
+    )  # fmt: skip
+    assert pushed.text == "204"
+    assert pair.on_node("vps-02", *code, f"{gate}/loki/api/v1/labels").text == "404"
+
+    def lines() -> list[str]:
+        token = pair.output("adminSecrets")["api_operator_token"]
+        answer = pair.fetch("/api/devices/pi-e2e/logs", token=token)
+        assert answer.code == 200, answer.text
+        return [item["line"] for item in json.loads(answer.text)["items"]]
+
+    assert eventually("the line in the API", lines, 15) == [line]
 
 
 def test_the_standby_streams_in_sync_and_has_the_status_too(pair: SandboxWorld) -> None:
@@ -120,14 +202,49 @@ def test_the_nodes_reach_each_other_over_the_mesh(pair: SandboxWorld) -> None:
     assert "pong from vps-02" in answer.text
 
 
-def test_every_scrape_target_is_up_on_both_nodes(pair: SandboxWorld) -> None:
+def test_every_job_of_prometheus_is_up_on_both_nodes(pair: SandboxWorld) -> None:
+    def table(node: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for labels, value in ask_prometheus(pair, node, 'up{job!~"device.*"}'):
+            found.setdefault(labels["job"], []).append(value)
+        return found
+
     def all_up(node: str) -> bool:
-        text = pair.on_node(node, "curl", "-s", "http://127.0.0.1:9090/api/v1/query?query=up").text
-        series = json.loads(text)["data"]["result"]
-        return len(series) >= 4 and all(sample["value"][1] == "1" for sample in series)
+        return table(node) == {job: ["1"] * count for job, count in TARGETS.items()}
 
     for node in NODES:
-        eventually(f"targets of {node}", partial(all_up, node), 90)
+        try:
+            eventually(f"targets of {node}", partial(all_up, node), 90)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{table(node)}") from None
+
+
+def test_the_way_in_answers_both_nodes_probes_and_its_certificates_have_an_end(
+    pair: SandboxWorld,
+) -> None:
+    for node in NODES:
+        for metric, wanted in (("probe_success", 3), ("probe_ssl_earliest_cert_expiry", 3)):
+            samples = ask_prometheus(pair, node, metric)
+            assert len(samples) == wanted, samples
+            for labels, value in samples:
+                limit = 0 if metric == "probe_success" else time.time()
+                assert float(value) > limit, (node, metric, labels)
+
+
+def test_every_container_is_seen_with_its_limit(pair: SandboxWorld) -> None:
+    for node in NODES:
+        listed = pair.on_node(node, "docker", "ps", "--format", "{{.Names}}").text.split()
+        used, limits = (
+            {
+                labels["name"]: float(value)
+                for labels, value in ask_prometheus(pair, node, f'container_{metric}{{name!=""}}')
+            }
+            for metric in ("memory_working_set_bytes", "spec_memory_limit_bytes")
+        )
+        assert set(listed) <= set(used), (listed, sorted(used))
+        for name in listed:
+            assert 0 < used[name] < limits[name], (node, name)
+            print(f"{node} {name:40} {used[name] / 2**20:7.0f} of {limits[name] / 2**20:5.0f} MiB")
 
 
 def test_nothing_but_nginx_and_ssh_answers_from_outside(pair: SandboxWorld) -> None:
@@ -136,7 +253,7 @@ def test_nothing_but_nginx_and_ssh_answers_from_outside(pair: SandboxWorld) -> N
         # From the administrator's address: SSH only, since the web is for the edge.
         open_ports = {
             port
-            for port in (22, 80, 443, 3000, 5432, 8000, 9090, 9093, 9100, 9600, 9601)
+            for port in (22, 80, 443, 3000, 3100, 5432, 8000, 9090, 9093, 9100, 9600, 9601)
             if command(
                 ["timeout", "2", "bash", "-c", f"</dev/tcp/{address}/{port}"], timeout=10
             ).code

@@ -22,7 +22,7 @@ VPS_01 = StackContext(
     environment="test",
     trusted_proxy_cidrs=("173.245.48.0/20", "2400:cb00::/32"),
 )
-VPS_02 = replace(VPS_01, node="vps-02", peer="vps-01", role="standby", limits=limits_for(4096, 2))
+VPS_02 = replace(VPS_01, node="vps-02", peer="vps-01", role="standby")
 
 
 def context(**changes: Any) -> StackContext:

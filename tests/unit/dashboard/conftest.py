@@ -36,6 +36,7 @@ def migrated(postgres: PostgresServer) -> MigrationSettings:
         superuser_password=secrets.token_hex(16),
         app_password=secrets.token_hex(16),
         replication_password=secrets.token_hex(16),
+        monitor_password=secrets.token_hex(16),
     )
     assert migrate(settings)
     return settings

@@ -19,6 +19,7 @@ def settings_for(host: str) -> MigrationSettings:
         superuser_password=secrets.token_hex(16),
         app_password=secrets.token_hex(16),
         replication_password=secrets.token_hex(16),
+        monitor_password=secrets.token_hex(16),
     )
 
 
@@ -80,7 +81,7 @@ def test_a_password_never_reaches_the_server_as_it_is(migrated: MigrationSetting
             "SELECT rolname, rolpassword FROM pg_authid WHERE rolname LIKE 'overlord%'"
             " AND rolcanlogin"
         ).fetchall()
-    assert len(rows) == 2
+    assert len(rows) == 3
     assert all(row[1].startswith("SCRAM-SHA-256$") for row in rows)
 
 
@@ -113,6 +114,26 @@ def test_the_apis_role_cannot_change_the_schema_or_the_past(
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute(statement)
+
+
+def test_the_role_of_the_monitoring_sees_statistics_and_no_data(
+    migrated: MigrationSettings,
+) -> None:
+    with psycopg.connect(
+        host=migrated.host,
+        user="overlord_monitor",
+        dbname="overlord",
+        password=migrated.monitor_password,
+        autocommit=True,
+    ) as connection:
+        # What others do is hidden from ordinary roles.
+        hidden = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE query = '<insufficient privilege>'"
+        ).fetchone()
+        assert hidden == (0,)
+        for table in ("devices", "audit_log"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"SELECT * FROM {table}")
 
 
 def test_the_apis_role_cannot_log_in_to_another_database(migrated: MigrationSettings) -> None:

@@ -61,6 +61,7 @@ def api() -> Iterator[Api]:
             superuser_password=secrets.token_hex(16),
             app_password=secrets.token_hex(16),
             replication_password=secrets.token_hex(16),
+            monitor_password=secrets.token_hex(16),
         )
         assert migrate(migration)
         settings = Settings(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.commands import SandboxError
-from sandbox.images.build import packages, rootfs_command, wheels_command
+from sandbox.images.build import build_page, packages, rootfs_command, wheels_command
 from sandbox.images.catalogue import FOLDER, STAND_INS, wanted_images
 
 
@@ -28,6 +28,25 @@ def test_an_image_without_stand_in_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(SandboxError, match=r"gitea/gitea:1\.24\.0"):
         wanted_images(catalogue)
+
+
+def test_an_image_of_ours_on_a_base_without_stand_in_is_named(tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalogue.yaml"
+    catalogue.write_text(
+        "images: [{name: thing, own: true, image: overlord/thing, tag: 0.1.0,"
+        " build: {context: thing, base: 'docker.io/library/ruby:3.4.1', content: x}}]"
+    )
+    with pytest.raises(SandboxError, match=r"overlord/thing:0\.1\.0"):
+        wanted_images(catalogue)
+
+
+def test_a_page_cannot_be_built_without_node_and_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SandboxError, match=r"Node\.js is not installed") as raised:
+        build_page(tmp_path, tmp_path / "log")
+    assert "20.19" in raised.value.remedy
 
 
 @pytest.mark.parametrize("kind", ["server", "services"])

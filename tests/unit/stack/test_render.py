@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.sizing import SIZES
 from stack.alerting import AlertChannels, Slack
 from stack.catalogue import CatalogueError, load_catalogue
 from stack.limits import SERVICES, limits_for
@@ -21,6 +22,7 @@ from tests.support.stack import VPS_01, VPS_02, context
 
 NODES = pytest.mark.parametrize("node", [VPS_01, VPS_02], ids=["vps-01", "vps-02"])
 TOOLS = {"migrate", "database-tool"}
+SMALLEST_NODE_MB = min(size.memory_mb for size in SIZES.values())
 TAILNET = re.compile(r"\$\{OVERLORD_TAILNET_IP(:\?[^}]*)?\}")
 
 
@@ -43,10 +45,14 @@ def listen_addresses(service: dict[str, Any]) -> list[str]:
     """The addresses that a service on the host's network is told to listen on."""
     found = []
     for argument in service.get("command", []):
-        if match := re.fullmatch(r"--(?:web|cluster)\.listen-address=(.*):\d+", argument):
-            found.append(match.group(1))
+        if match := re.fullmatch(
+            r"--(?:web|cluster)\.listen-address=(.*):\d+|-listen_ip=(.*)", argument
+        ):
+            found.append(match.group(1) or match.group(2))
         if match := re.fullmatch(r"listen_addresses=(.*)", argument):
             found += re.split(r",(?![^{]*\})", match.group(1))
+    if address := service.get("environment", {}).get("GF_SERVER_HTTP_ADDR"):
+        found.append(address)
     if listen := service.get("environment", {}).get("OVERLORD_LISTEN"):
         found.append(listen.rpartition(":")[0])
     return found
@@ -102,6 +108,37 @@ def test_nginx_listens_on_80_and_443_and_otherwise_on_loopback(node: Any) -> Non
     assert addresses == {"80", "[::]:80", "443", "[::]:443", "127.0.0.1:8081"}
 
 
+def test_grafana_can_be_left_out_and_nothing_of_it_stays() -> None:
+    with_it, without = render_stack(VPS_01), render_stack(context(grafana=False))
+
+    services = {
+        name: set(yaml.safe_load(files["compose.yaml"])["services"])
+        for name, files in (("with", with_it), ("without", without))
+    }
+    assert services["with"] - services["without"] == {"grafana"}
+    assert b"grafana_" not in without["compose.yaml"] + without["secrets.json"]
+    assert "grafana/dashboards/fleet.json" in with_it
+    assert not any(name.startswith("grafana/") for name in without)
+    assert b"grafana-data" not in without["compose.yaml"]
+    assert b"upstream grafana" not in without["nginx/nginx.conf"]
+    assert b"job_name: grafana" in with_it["prometheus/prometheus.yml"]
+    assert b"job_name: grafana" not in without["prometheus/prometheus.yml"]
+
+
+def test_grafana_reads_what_runs_beside_it_on_loopback() -> None:
+    files = render_stack(VPS_01)
+    sources = yaml.safe_load(files["grafana/provisioning/datasources/overlord.yaml"])["datasources"]
+    compose = yaml.safe_load(files["compose.yaml"])["services"]
+    assert {source["uid"]: source["url"] for source in sources} == {
+        "prometheus": "http://127.0.0.1:9090",
+        "loki": "http://127.0.0.1:3100",
+        "alertmanager": "http://127.0.0.1:9093",
+    }
+    assert "--web.listen-address=127.0.0.1:9090" in compose["prometheus"]["command"]
+    assert "127.0.0.1:3100:3100" in compose["loki"]["ports"]
+    assert "--web.listen-address=127.0.0.1:9093" in compose["alertmanager"]["command"]
+
+
 @NODES
 def test_every_image_is_one_of_the_catalogue(node: Any) -> None:
     catalogue = load_catalogue()
@@ -146,9 +183,11 @@ def test_every_service_that_stays_has_a_health_check_and_restarts(node: Any) -> 
 
 
 @NODES
-def test_no_service_runs_as_root_but_nginxs_master(node: Any) -> None:
+def test_no_service_runs_as_root_but_nginxs_master_and_cadvisor(node: Any) -> None:
     for name, service in compose_of(node)["services"].items():
-        if name in {"nginx", "api"}:  # the API's image names its own user
+        if name == "cadvisor":
+            assert service["user"] == "0:0"
+        elif name in {"nginx", "api"}:  # the API's image names its own user
             assert "user" not in service
         else:
             assert int(service["user"].split(":")[0]) > 0, name
@@ -157,8 +196,9 @@ def test_no_service_runs_as_root_but_nginxs_master(node: Any) -> None:
 
 @NODES
 def test_the_limits_of_all_services_together_fit_the_node(node: Any) -> None:
-    memory = {"vps-01": 8192, "vps-02": 4096}[node.node]
-    assert sum(limit.memory_mb for limit in node.limits.values()) < memory * 0.85
+    # The database's tool runs only while the database does not.
+    memory = [limit.memory_mb for name, limit in node.limits.items() if name != "database-tool"]
+    assert sum(memory) < SMALLEST_NODE_MB * 0.85
 
 
 def test_a_node_too_small_for_the_stack_is_refused() -> None:
@@ -262,11 +302,36 @@ def test_what_both_nodes_scrape_has_the_same_labels_on_both(node: Any) -> None:
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     assert set(jobs) == {
         *("agent", "alertmanager", "api", "node", "prometheus"),
+        *("blackbox", "cadvisor", "grafana", "loki", "postgres", "probe-node", "probe-public"),
         *("device", "device-netdata"),
     }
     for name in ("alertmanager", "node"):
         labels = {group["labels"]["node"] for group in jobs[name]["static_configs"]}
         assert labels == {"vps-01", "vps-02"}
+
+
+@NODES
+def test_the_way_in_is_probed_at_the_public_name_and_at_both_nodes(node: Any) -> None:
+    files = render_stack(node)
+    config = yaml.safe_load(files["prometheus/prometheus.yml"])
+    modules = yaml.safe_load(files["blackbox/blackbox.yml"])["modules"]
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    targets = {
+        (group["labels"]["instance"], target)
+        for name in ("probe-public", "probe-node")
+        for group in jobs[name]["static_configs"]
+        for target in group["targets"]
+    }
+    assert targets == {
+        ("fleet.example.com", "https://fleet.example.com/health"),
+        (node.node, "https://127.0.0.1/health"),
+        (node.peer, f"https://{node.peer}/health"),
+    }
+    for name in ("probe-public", "probe-node"):
+        [module] = jobs[name]["params"]["module"]
+        assert modules[module]["http"]["fail_if_not_ssl"] is True
+    # Whoever visits checks the certificate of the edge, so the probe of it must too.
+    assert "tls_config" not in modules["public"]["http"]
 
 
 def test_every_device_is_found_through_the_api_and_scraped_within_limits() -> None:
@@ -323,7 +388,7 @@ def test_a_wrong_context_is_refused_by_the_name_of_its_field(
 
 
 def test_without_any_registry_the_missing_one_is_named() -> None:
-    with pytest.raises(CatalogueError, match="overlord/postgres"):
+    with pytest.raises(CatalogueError, match="overlord/"):
         render_stack(context(registry=None))
     files = render_stack(context(registry=None, own_registry="ghcr.io/example"))
     assert b"image: docker.io/prom/prometheus:" in files["compose.yaml"]
