@@ -30,10 +30,15 @@ def zone_settings(under_attack: bool) -> Mapping[str, str]:
     }
 
 
-def firewall_rules(public_name: str) -> list[dict[str, Any]]:
-    """What the edge refuses, and what it lets through under attack."""
+def firewall_rules(public_name: str, arbiter_name: str | None) -> list[dict[str, Any]]:
+    """What the edge refuses, and what it lets through under attack.
+
+    Args:
+        public_name: the name that devices and people use.
+        arbiter_name: the arbiter's, or None where there is none.
+    """
     here = f'http.host eq "{public_name}"'
-    return [
+    rules: list[dict[str, Any]] = [
         {
             "action": "block",
             "expression": f"({here} and (starts_with(http.request.uri.path, "
@@ -50,6 +55,18 @@ def firewall_rules(public_name: str) -> list[dict[str, Any]]:
             "enabled": True,
         },
     ]
+    if arbiter_name:
+        rules.append(
+            {
+                # Nor can a node: under attack the pair would lose its arbiter.
+                "action": "skip",
+                "actionParameters": {"products": ["bic", "securityLevel"]},
+                "expression": f'(http.host eq "{arbiter_name}")',
+                "description": "Nodes that ask the arbiter are never challenged",
+                "enabled": True,
+            }
+        )
+    return rules
 
 
 def rate_limit_rules() -> list[dict[str, Any]]:
@@ -100,8 +117,10 @@ class ZoneSecurity(pulumi.ComponentResource):
                 value=value,
                 opts=pulumi.ResourceOptions(parent=self),
             )
+        arbiter_name = settings.arbiter_name if settings.arbiter_enabled else None
+        firewall = firewall_rules(settings.public_name, arbiter_name)
         for purpose, phase, rules in (
-            ("firewall", "http_request_firewall_custom", firewall_rules(settings.public_name)),
+            ("firewall", "http_request_firewall_custom", firewall),
             ("rate-limit", "http_ratelimit", rate_limit_rules()),
         ):
             Ruleset(

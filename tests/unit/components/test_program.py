@@ -245,16 +245,18 @@ def test_the_zone_is_strict_about_tls(prod: Recording) -> None:
     }
 
 
-def test_under_attack_is_one_switch_and_devices_are_still_not_challenged(
+def test_under_attack_is_one_switch_and_devices_and_nodes_are_not_challenged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = {**config_of("Pulumi.prod.yaml"), "overlord:underAttack": "true"}
     recording = run_program(monkeypatch, tmp_path, config, stack_name="prod")
     assert recording.named("zone-security-level").inputs["value"] == "under_attack"
     rules = recording.named("zone-firewall").inputs["rules"]
-    (skip,) = [rule for rule in rules if rule["action"] == "skip"]
-    assert "securityLevel" in skip["actionParameters"]["products"]
-    assert "/api/" in skip["expression"]
+    devices, nodes = [rule for rule in rules if rule["action"] == "skip"]
+    for skip in (devices, nodes):
+        assert {"bic", "securityLevel"} == set(skip["actionParameters"]["products"])
+    assert "/api/" in devices["expression"]
+    assert nodes["expression"] == '(http.host eq "witness.example.com")'
 
 
 def test_a_zone_that_belongs_to_someone_else_is_not_touched(
