@@ -18,7 +18,7 @@ JOBS ?= 4
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## list the commands
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.stamp: requirements-uv.txt requirements-dev.txt
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
@@ -115,6 +115,9 @@ chaos: install ## random faults against the running sandbox while devices post; 
 
 bench: install ## times of up, preview and rebuild, as ratios to floors of the same run
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-preview: install ## a preview without a change beside an empty program's; a minute, no servers
+	@$(BIN)/python -m bench.preview $(ARGS)
 
 bench-ingest: venv ## statuses a second through the API, as ratios to COPY and SELECT 1 of the same run
 	@$(BIN)/python -m bench.ingest $(ARGS)
