@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from components.durable_object import DurableObjectClassProvider
@@ -194,7 +195,22 @@ def test_leases_survive_a_restart_of_the_cloud_and_a_new_upload(witness: Witness
     assert Witness(witness.cloud).state()["epoch"] == epoch
 
 
-def test_a_wiped_arbiter_knows_nothing_and_a_killed_one_everything(witness: Witness) -> None:
+def test_an_arbiter_that_is_killed_comes_back_with_what_it_knew(witness: Witness) -> None:
+    epoch = witness.granted("vps-01")["epoch"]
+
+    def processes() -> list[psutil.Process]:
+        folder = str(witness.cloud.setup.state_dir)
+        children = psutil.Process().children()
+        return [child for child in children if folder in " ".join(child.cmdline())]
+
+    (killed,) = processes()
+    killed.kill()
+    until(lambda: [one for one in processes() if one != killed] != [], "another one is started")
+    until(lambda: witness.acquire("vps-02").status_code == 409, "it answers")
+    assert witness.state()["epoch"] == epoch
+
+
+def test_an_arbiter_that_is_wiped_knows_nothing(witness: Witness) -> None:
     epoch = witness.granted("vps-01")["epoch"]
     control = witness.cloud.url("control", f"/workers/{NAME}/storage")
     httpx.delete(control, timeout=30).raise_for_status()

@@ -114,10 +114,16 @@ export class Arbiter extends DurableObject {
       this.storage.writeState(state);
       this.state = state;
     }
-    if (event) {
-      const at = new Date(now).toISOString();
-      this.storage.append({ epoch: state.epoch, node: event.node, at, reason: event.reason });
-    }
+    if (event) this.#note(event.node, event.reason, now);
+  }
+
+  /**
+   * @param {string | null} node
+   * @param {string} reason
+   */
+  #note(node, reason, now = Date.now()) {
+    const at = new Date(now).toISOString();
+    this.storage.append({ epoch: this.state.epoch, node, at, reason });
   }
 
   /** Have the name follow a new holder, at once but not before the holder has its answer. */
@@ -136,7 +142,7 @@ export class Arbiter extends DurableObject {
       const address = wanted === null ? undefined : this.settings.nodes[wanted]?.address;
       if (wanted === null || address === undefined) return;
       try {
-        await lead(zone, address);
+        if (await lead(zone, address)) this.#note(wanted, `the public name leads to ${wanted}`);
         if (wanted === this.steering.wanted) {
           this.#keepSteering({ wanted, applied: wanted, attempts: 0, error: null });
         }

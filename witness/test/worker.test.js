@@ -188,6 +188,8 @@ test("the public name follows a new holder within a second", async (t) => {
   await until(() => witness.outside.record.content === "192.0.2.2", "the record points at vps-02");
   assert.ok(Date.now() - granted < 1_000);
   await until(async () => (await witness.state()).steering.agrees, "the state says so");
+  const { history } = await witness.state();
+  assert.equal(history[0].reason, "the public name leads to vps-02");
 });
 
 test("the name's record is written again until Cloudflare's API takes it", async (t) => {

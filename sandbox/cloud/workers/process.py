@@ -18,7 +18,7 @@ from sandbox.cloud.workers import config
 
 log = logging.getLogger("sandbox.cloud.workers")
 
-START_SECONDS = 15.0
+START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 PAUSE_SECONDS = 1.0
 """Between the end of a process and its next start."""
@@ -157,17 +157,17 @@ class WorkerProcess:
         return False
 
     async def _watch(self) -> None:
-        """Start again what ends by itself."""
-        while self._process is not None:
-            code = await self._process.wait()
-            name = self._worker.name if self._worker else ""
-            log.warning("worker %s ended with exit code %s; starting it again", name, code)
+        """Start again what ends by itself, for as long as it takes."""
+        name = self._worker.name if self._worker else ""
+        while True:
+            if self._process is not None:
+                code = await self._process.wait()
+                log.warning("worker %s ended with exit code %s; starting it again", name, code)
             await asyncio.sleep(PAUSE_SECONDS)
             try:
                 await self._spawn()
             except ScriptError as error:
                 log.error("worker %s does not start: %s", name, error)
-                return
 
 
 def _listener() -> socket.socket:
