@@ -80,7 +80,7 @@ describe("the Worker", TOGETHER, () => {
     assert.equal((await witness.acquire(TWO)).status, 200);
     const reasons = (await witness.state()).history.map((/** @type {any} */ entry) => entry.reason);
     assert.deepEqual(reasons.slice(0, 2), [
-      "forced: vps-01 burned down",
+      "granted: forced: vps-01 burned down",
       "an operator forces vps-02: vps-01 burned down",
     ]);
   });
