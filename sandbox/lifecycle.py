@@ -24,7 +24,7 @@ from sandbox.machines.headscale import Headscale
 from sandbox.machines.processes import Processes
 from sandbox.progress import Progress
 from sandbox.requirements import DISK_TO_RUN, check_machine
-from sandbox.world import REPOSITORY, World, ensure_tokens
+from sandbox.world import INBOX_URL, REPOSITORY, World, ensure_tokens
 
 CLOUD_PROCESS = "vendors"
 CLOUD_READY = "cloud.ready"
@@ -169,6 +169,9 @@ def environment(world: World) -> dict[str, str]:
         "OVERLORD_B2_KEY": tokens["b2_key"],
         "OVERLORD_NODE_B2_KEY_ID": tokens["b2_node_key_id"],
         "OVERLORD_NODE_B2_KEY": tokens["b2_node_key"],
+        "OVERLORD_ALERT_SLACK_URL": f"{INBOX_URL}/slack",
+        "OVERLORD_HEARTBEAT_URL_VPS_01": f"{INBOX_URL}/heartbeat/vps-01",
+        "OVERLORD_HEARTBEAT_URL_VPS_02": f"{INBOX_URL}/heartbeat/vps-02",
         "AWS_CA_BUNDLE": bundle,
         "SSL_CERT_FILE": bundle,
         "REQUESTS_CA_BUNDLE": bundle,

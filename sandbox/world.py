@@ -40,6 +40,7 @@ S3_PORT = 8804
 REGISTRY_PORT = 8805
 HEADSCALE_PORT = 8806
 WORKERS_PORT = 8807
+INBOX_PORT = 8808
 DNS_PORT = 53
 
 HETZNER_URL = f"http://{LOOPBACK}:{HETZNER_PORT}/v1"
@@ -50,6 +51,8 @@ S3_URL = f"https://{GATEWAY}:{S3_PORT}"
 REGISTRY = f"{GATEWAY}:{REGISTRY_PORT}"
 WORKERS_URL = f"https://{GATEWAY}:{WORKERS_PORT}"
 HEADSCALE_URL = f"http://{GATEWAY}:{HEADSCALE_PORT}"
+INBOX_URL = f"http://{GATEWAY}:{INBOX_PORT}"
+"""What people would get: messages of alert channels and dead man's switches."""
 
 DOMAIN = "overlord.localhost"
 """Browsers and curl resolve every name under .localhost to loopback (RFC 6761)."""

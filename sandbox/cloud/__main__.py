@@ -48,6 +48,7 @@ def sandbox_setup(state: Path, ca: Path) -> Setup:
             edge_http=((home, world.EDGE_HTTP_PORT), (world.EDGE_ADDRESS, 80)),
             dns=((gateway, world.DNS_PORT),),
             workers=((gateway, world.WORKERS_PORT),),
+            inbox=((gateway, world.INBOX_PORT), (home, world.INBOX_PORT)),
         ),
         workerd=workerd if workerd.exists() else None,
     )

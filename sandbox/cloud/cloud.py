@@ -26,6 +26,7 @@ from sandbox.cloud.edge.proxy import Edge
 from sandbox.cloud.faults import Faults, FaultyApp, Vendor
 from sandbox.cloud.hetzner import api as hetzner
 from sandbox.cloud.hetzner.project import Project
+from sandbox.cloud.inbox import Inbox
 from sandbox.cloud.s3.api import StrictS3
 from sandbox.cloud.s3.storage import MotoStorage
 from sandbox.cloud.state import Store
@@ -61,6 +62,7 @@ class Addresses:
     edge_http: tuple[Address, ...]
     dns: tuple[Address, ...]
     workers: tuple[Address, ...]
+    inbox: tuple[Address, ...]
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class Cloud:
         self._apps["control"] = Control(
             state, self.faults, storage, self._health, self.runtime
         ).build()
+        self._apps["inbox"] = Inbox().build()
         self._zone = Zone(state.cloudflare, setup.edge_address)
         self.ports: dict[str, int] = {}
         """Name of a listener to its (first) port."""
@@ -151,7 +154,7 @@ class Cloud:
         """Listen everywhere."""
         setup, addresses = self._setup, self._setup.addresses
         self._store.save()
-        for name in ("control", "hetzner", "cloudflare", "tailscale"):
+        for name in ("control", "hetzner", "cloudflare", "tailscale", "inbox"):
             self._serve(name, getattr(addresses, name), None)
         self._serve("s3", addresses.s3, self._tls([], addresses.s3))
         self._serve("workers", addresses.workers, self._tls([], addresses.workers))

@@ -20,6 +20,7 @@ from sandbox.world import (
     GATEWAY,
     GATEWAY_V6,
     HEADSCALE_PORT,
+    INBOX_PORT,
     NETWORK,
     REGISTRY_PORT,
     S3_PORT,
@@ -33,7 +34,8 @@ INPUT_CHAIN = "OVERLORD-INPUT"
 # Worse than any real route, so that it only counts while the bridge is missing.
 BLACKHOLE_METRIC = "9999"
 SERVICE_PORTS = ",".join(
-    str(port) for port in (S3_PORT, REGISTRY_PORT, HEADSCALE_PORT, WORKERS_PORT, DNS_PORT)
+    str(port)
+    for port in (S3_PORT, REGISTRY_PORT, HEADSCALE_PORT, WORKERS_PORT, INBOX_PORT, DNS_PORT)
 )
 
 Command = list[str]

@@ -110,8 +110,10 @@ DEVICE = Board(
                         (f"max by (chip, sensor) (node_hwmon_temp_celsius{{{_OF}}})", "{{sensor}}")
                     ),
                     unit="celsius",
+                    description="Where it is measured.",
                     warning=70,
                     critical=80,
+                    quiet=True,
                 ),
                 Panel(
                     "Network",

@@ -99,8 +99,10 @@ FLEET = Board(
                         )
                     ),
                     unit="celsius",
+                    description="Of those that measure it.",
                     warning=70,
                     critical=80,
+                    quiet=True,
                 ),
             ),
         ),

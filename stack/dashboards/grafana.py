@@ -71,7 +71,8 @@ def _variable(variable: Variable) -> dashboard.QueryVariable:
         .sort(model.VariableSort.ALPHABETICAL_ASC)
     )
     if variable.everything:
-        builder = builder.include_all(True).multi(True).all_value(".*")
+        # Not ".*", which Loki refuses where it is all that a query asks for.
+        builder = builder.include_all(True).multi(True).all_value(".+")
     return builder
 
 

@@ -125,7 +125,7 @@ def setup(tmp_path: Path, ca_dir: Path) -> Setup:
         network="203.0.113",
         edge_address="203.0.113.2",
         edge_source="127.0.0.1",
-        addresses=Addresses(*[ANYWHERE] * 9),
+        addresses=Addresses(*[ANYWHERE] * 10),
         origin_connect_seconds=1.0,
     )
 

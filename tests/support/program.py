@@ -33,6 +33,12 @@ TOKENS = (
     "OVERLORD_NODE_B2_KEY",
     "OVERLORD_ARBITER_DNS_TOKEN",
 )
+# Addresses that are secret by themselves.
+SECRET_ADDRESSES = (
+    "OVERLORD_ALERT_SLACK_URL",
+    "OVERLORD_HEARTBEAT_URL_VPS_01",
+    "OVERLORD_HEARTBEAT_URL_VPS_02",
+)
 CLOUDFLARE_RANGES = {"ipv4Cidrs": ["192.0.2.0/25"], "ipv6Cidrs": ["2001:db8:cf::/48"]}
 
 
@@ -229,6 +235,8 @@ def run_program(
     monkeypatch.setattr(bundle_object.keep_content, "__defaults__", (tmp_path,))
     for token in TOKENS:
         monkeypatch.setenv(token, f"token-{token.lower()}")
+    for address in SECRET_ADDRESSES:
+        monkeypatch.setenv(address, f"https://hook.example.com/token-{address.lower()}")
     recording = Recording()
     lines: list[str] = []
     _run(

@@ -137,8 +137,6 @@ def test_one_switch_for_both_nodes_is_a_mistake() -> None:
 def test_the_nodes_get_the_secrets_of_the_channels_in_use_and_the_bundle_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for token in alert_tokens(NODES):
-        monkeypatch.setenv(token.variable, TOKEN_VALUES[token.variable] or "")
     alerts = {name: EVERYTHING[name] for name in ("slack", "heartbeat")}
     config = {**config_of("Pulumi.sandbox.yaml"), "overlord:alerts": json.dumps(alerts)}
     recording = run_program(monkeypatch, tmp_path, config)

@@ -317,9 +317,12 @@ def test_the_secrets_document_has_what_the_node_needs(sandbox: Recording, node: 
         "api_operator_token",
         "grafana_admin_password",
         "arbiter_token",
+        "alert_slack_url",
+        "alert_heartbeat_url",
     }
     # Its own and no other: a node may only speak for itself.
     assert document["arbiter_token"] == f"value-of-secrets-arbiter-token-{node}"
+    assert document["alert_heartbeat_url"].endswith(node.replace("-", "_"))
     assert document["b2_key"] == "token-overlord_node_b2_key"
     assert document["ssh_host_ed25519_key"] == f"value-of-secrets-host-key-{node}"
     assert all(isinstance(value, str) for value in document.values())

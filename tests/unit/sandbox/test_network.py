@@ -22,7 +22,7 @@ def test_servers_reach_only_the_sandboxs_services_on_this_machine() -> None:
     lines = [line for line in rules("iptables").splitlines() if "-A OVERLORD-INPUT" in line]
     assert lines[-1] == "-A OVERLORD-INPUT -j REJECT"
     opened = [line for line in lines if "--dport" in line]
-    assert f"-d {GATEWAY}/32 -p tcp -m multiport --dports 8804,8805,8806,8807,53" in opened[0]
+    assert f"-d {GATEWAY}/32 -p tcp -m multiport --dports 8804,8805,8806,8807,8808,53" in opened[0]
     assert len(opened) == 3
 
 
