@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
@@ -200,8 +201,12 @@ def test_an_arbiter_that_is_killed_comes_back_with_what_it_knew(witness: Witness
 
     def processes() -> list[psutil.Process]:
         folder = str(witness.cloud.setup.state_dir)
-        children = psutil.Process().children()
-        return [child for child in children if folder in " ".join(child.cmdline())]
+        found = []
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):  # it ends while it is looked at
+                if folder in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
     (killed,) = processes()
     killed.kill()

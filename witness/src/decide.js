@@ -258,7 +258,7 @@ function granted(state, command, now, rules, reason) {
       claims: {},
       health: { failures: 0, detail: "not checked yet" },
     },
-    { node, reason },
+    { node, reason: `granted: ${reason}` },
   );
 }
 

@@ -27,7 +27,7 @@ test("a holder that cannot be reached twice in a row loses its lease to a standb
   assert.equal(pair.renew(ONE).reason, "unreachable");
   assert.equal(pair.acquire(TWO).reason, "held");
   assert.equal(pair.pass(LEASE + GUARD).acquire(TWO).ok, true);
-  assert.equal(pair.events.at(-1), `${ONE} could not be reached`);
+  assert.equal(pair.events.at(-1), `granted: ${ONE} could not be reached`);
 });
 
 test("the one that lost it cannot have it back for twenty leases", () => {
