@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from overlord import fetch, firstboot
+from overlord import fetch, firstboot, role_commands
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import parse_document
 from overlord.actions.tls import Outcome, Tls
@@ -32,7 +32,7 @@ from overlord.paths import Paths
 from overlord.problems import Problem, find_problems
 from overlord.rehearsal import Severity, rehearse
 from overlord.releases import Releases
-from overlord.roles.words import ask_agent, role_lines
+from overlord.roles.words import ask_agent
 from overlord.runner import SystemRunner, check
 from overlord.settle import settle as settle_node
 
@@ -48,6 +48,9 @@ T = TypeVar("T")
 def main() -> None:
     """One node of the Overlord pair."""
     os.umask(0o022)
+
+
+role_commands.add_to(main)
 
 
 @main.command()
@@ -137,18 +140,6 @@ def logs(service: str, lines: int, follow: bool) -> None:
         _stop(OverlordError(f"no service {service}", f"there are {', '.join(known) or 'none'}"))
     command = stack_of(PATHS, node).logs(service, lines, follow)
     os.execvp(command.args[0], command.args)  # noqa: S606 (takes over the terminal)
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def role(as_json: bool) -> None:
-    """What this node is: primary or standby, why, and how replication stands."""
-    document = _guarded(ask_agent)
-    if as_json:
-        click.echo(json.dumps(document["roles"], indent=1))
-    else:
-        for line in role_lines(document):
-            click.echo(line)
 
 
 @main.group()

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from overlord.actions import database as database_actions
 from overlord.actions import host as host_actions
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import read_shared_secrets, share
 from overlord.actions.tls import Tls
+from overlord.arbiter import Arbiter, ArbiterSilentError, ArbiterState, https
 from overlord.commands.accounts import Accounts
 from overlord.commands.systemd import Systemd
 from overlord.commands.tailscale import Tailscale
@@ -75,6 +77,7 @@ class Context:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     ask_peer: Callable[[str], Peer | None] = read_peer
+    ask_arbiter: "Callable[[Context], ArbiterState]" = lambda context: _ask_arbiter(context)
 
 
 Notes = Sequence[str]
@@ -293,9 +296,25 @@ def _origin_facts(context: Context, waited: float) -> OriginFacts:
         role=context.node.role,
         peer_name=context.node.peer,
         peer=context.ask_peer(context.node.peer),
-        arbiter="none",
+        arbiter=_arbiters_word(context),
         waited=waited,
     )
+
+
+def _arbiters_word(context: Context) -> Literal["none", "silent", "empty", "known"]:
+    if context.node.arbiter is None:
+        return "none"
+    try:
+        state = context.ask_arbiter(context)
+    except (ArbiterSilentError, OSError):
+        return "silent"
+    return "known" if state.cluster else "empty"
+
+
+def _ask_arbiter(context: Context) -> ArbiterState:
+    secret = context.paths.secrets / "arbiter_token"
+    send = https(context.node.arbiter or "", lambda: secret.read_text().strip())
+    return Arbiter(context.node.name, send).state()
 
 
 def _share_secrets(context: Context) -> None:

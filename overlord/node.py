@@ -60,6 +60,8 @@ class Node:
     bundles: BundleStore
     acme: Acme | None = None
     """None where the certificate of Cloudflare's Origin CA is enough."""
+    arbiter: str | None = None
+    """Address of the arbiter; None where promotion is by hand."""
 
 
 def read_boot_settings(paths: Paths) -> BootSettings:
@@ -97,6 +99,7 @@ def read_node(paths: Paths, boot: BootSettings, release: str | None = None) -> N
 def parse_node(data: dict[str, Any], boot: BootSettings) -> Node:
     """Node from node.json; what it leaves out comes from user_data."""
     backup, acme = data.get("backup", {}), data.get("acme")
+    arbiter = data.get("arbiter") or {}
     return Node(
         name=data["node"],
         peer=data.get("peer", ""),
@@ -122,4 +125,5 @@ def parse_node(data: dict[str, Any], boot: BootSettings) -> Node:
         )
         if acme
         else None,
+        arbiter=arbiter.get("url"),
     )

@@ -96,6 +96,16 @@ class Paths:
         return self.state / "roles.json"
 
     @property
+    def lease(self) -> Path:
+        """Right and pledges of this node, on the machine's monotonic clock."""
+        return self.run / "lease.json"
+
+    @property
+    def role_answer(self) -> Path:
+        """What the role manager said to the last request."""
+        return self.run / "role-answer.json"
+
+    @property
     def role_request(self) -> Path:
         """What an operator asked the role manager for; gone once it is answered."""
         return self.run / "role-request.json"

@@ -14,6 +14,7 @@ from overlord.runner import Command, Runner, check
 
 PASSWORDS = (
     "postgres_app_password",
+    "postgres_monitor_password",
     "postgres_replication_password",
     "postgres_superuser_password",
 )

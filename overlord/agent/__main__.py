@@ -46,7 +46,7 @@ def run(paths: Paths, stop: threading.Event) -> None:
         history = remember(history, facts)
         actions = decide(facts, history)
         state.publish(facts, actions)
-        to_peer = _listen(to_peer, facts.compose_address, state)
+        to_peer = _listen(to_peer, facts.compose_address, state, manager)
         if not ready:
             notify("READY=1")
             ready = True
@@ -74,13 +74,13 @@ def _act(actor: Actor, actions: tuple[Action, ...]) -> None:
 
 
 def _listen(
-    current: tuple[str, Service] | None, address: str | None, state: State
+    current: tuple[str, Service] | None, address: str | None, state: State, manager: RoleManager
 ) -> tuple[str, Service] | None:
     """The service on the tailnet address: started once that is known, moved when it changes."""
     if address is None or (current and current[0] == address):
         return current
     try:
-        service = Service(state, (address, PORT))
+        service = Service(state, (address, PORT), manager)
     except OSError as error:
         log.error("%s port %d: %s", address, PORT, error)
         return current

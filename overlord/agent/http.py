@@ -9,8 +9,10 @@ from typing import Any
 from overlord.agent import state as views
 from overlord.agent.metrics import render
 from overlord.agent.state import State
+from overlord.roles.manager import RoleManager
 
 ADDRESS = ("127.0.0.1", 9600)
+MAX_BODY = 10_000
 
 _ROUTES: dict[str, Callable[[State], tuple[int, dict[str, Any]]]] = {
     "/health": views.health,
@@ -20,14 +22,33 @@ _ROUTES: dict[str, Callable[[State], tuple[int, dict[str, Any]]]] = {
 }
 
 
+def _ask(manager: RoleManager, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Answer the peer. Raises ValueError for an unknown path."""
+    if path == "/pledge":
+        seconds = manager.pledge(int(body["epoch"]))
+        return {"pledged": seconds is not None, "seconds": seconds}
+    if path == "/nudge":
+        manager.nudge()
+        return {"ok": True}
+    if path == "/takeover":
+        return {"ok": manager.take_over(int(body["epoch"]))}
+    raise ValueError(path)
+
+
 class Service(ThreadingHTTPServer):
     """Answers from the last round of the loop."""
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, state: State, address: tuple[str, int] = ADDRESS) -> None:
+    def __init__(
+        self,
+        state: State,
+        address: tuple[str, int] = ADDRESS,
+        manager: RoleManager | None = None,
+    ) -> None:
         self.state = state
+        self.manager = manager
         super().__init__(address, Handler)
 
 
@@ -52,6 +73,21 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(404, "application/json", b'{"error": "no such path"}')
 
     do_HEAD = do_GET  # noqa: N815 (name fixed by http.server)
+
+    def do_POST(self) -> None:
+        """What the peer asks, over the tailnet and from another machine."""
+        manager = self.server.manager
+        if manager is None or self.client_address[0] == self.server.server_address[0]:
+            self._answer(404, "application/json", b'{"error": "no such path"}')
+            return
+        try:
+            length = min(int(self.headers.get("Content-Length", 0)), MAX_BODY)
+            body = json.loads(self.rfile.read(length) or b"{}")
+            answer = _ask(manager, self.path, body)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._answer(400, "application/json", b'{"error": "not understood"}')
+            return
+        self._answer(200, "application/json", json.dumps(answer).encode())
 
     def _answer(self, code: int, kind: str, body: bytes) -> None:
         self.send_response(code)

@@ -139,6 +139,16 @@ def _role_families(state: State) -> Iterator[GaugeMetricFamily]:
             "overlord_replication_synchronous", "1 while writes wait for the standby",
             float(bool(database.synchronous)),
         )  # fmt: skip
+    if facts.arbiter:
+        yield GaugeMetricFamily(
+            "overlord_arbiter_silent_seconds", "Since the arbiter last answered",
+            min(facts.now - facts.lease.answered, 10.0**9),
+        )  # fmt: skip
+        yield GaugeMetricFamily(
+            "overlord_lease_seconds",
+            "Left of this node's lease",
+            max(0.0, facts.lease.until - facts.now),
+        )
     if view.lag is not None:
         yield GaugeMetricFamily(
             "overlord_replication_lag_bytes", "Log that the standby lacks", view.lag

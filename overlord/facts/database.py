@@ -25,7 +25,9 @@ _OPTIONS = (
     "-c synchronous_commit=local"
 )
 
-# pg_walfile_name refuses during recovery, so each branch asks what it may.
+# pg_walfile_name refuses during recovery, so each branch asks what it may. There the control file
+# lags behind, and the receiver knows only while it runs; but the segment that holds the end of the
+# log is named after its timeline.
 _QUERY = """
 SELECT json_build_object(
   'in_recovery', recovery,
@@ -33,7 +35,10 @@ SELECT json_build_object(
   'timeline', CASE WHEN recovery THEN greatest(
       (SELECT timeline_id FROM pg_control_checkpoint()),
       (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
-      (SELECT received_tli FROM pg_stat_wal_receiver))
+      (SELECT received_tli FROM pg_stat_wal_receiver),
+      (SELECT max(('x' || substr(file.name, 1, 8))::bit(32)::int) FROM pg_ls_waldir() AS file
+       WHERE substr(file.name, 9) = upper(
+         lpad(to_hex(segment / per_name), 8, '0') || lpad(to_hex(segment % per_name), 8, '0'))))
     ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END,
   'lsn', CASE WHEN recovery THEN pg_wal_lsn_diff(
       greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')
@@ -53,7 +58,13 @@ SELECT json_build_object(
       '[]'::json) FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT temporary),
   'mark', (SELECT shobj_description(oid, 'pg_authid') FROM pg_roles
            WHERE rolname = 'overlord_owner')
-) FROM (SELECT pg_is_in_recovery() AS recovery) AS now
+) FROM (
+  SELECT recovery, 4294967296 / size AS per_name, CASE WHEN recovery THEN (greatest(0,
+      pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0') - 1
+    )::bigint / size) END AS segment
+  FROM (SELECT pg_is_in_recovery() AS recovery,
+               pg_size_bytes(current_setting('wal_segment_size')) AS size) AS setting
+) AS now
 """
 _HISTORY = "SELECT pg_read_file('pg_wal/' || %s || '.history', 0, 1048576, true)"
 

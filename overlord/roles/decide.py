@@ -96,10 +96,9 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Release:
-    """Give the lease away, to the peer if it is named."""
+class GiveUp:
+    """End what is left of the server, then give the lease away."""
 
-    to: str | None
     reason: str
 
 
@@ -113,7 +112,7 @@ RoleAction = (
     | DropSlots
     | Migrate
     | Copy
-    | Release
+    | GiveUp
 )
 
 
@@ -149,6 +148,8 @@ def right_of(facts: RoleFacts) -> Right | None:
         return Right("lease", lease.epoch, lease.until)
     if lease.epoch and lease.pledge_until > facts.now:
         return Right("pledge", lease.epoch, lease.pledge_until)
+    if facts.forced and not lease.other_holds:
+        return Right("operator", facts.epoch, inf)
     return None
 
 
@@ -162,13 +163,16 @@ def _right_by_configuration(facts: RoleFacts) -> Right | None:
     running = facts.database is not None and not facts.database.in_recovery
     if not (facts.peer_asked or running or waited):
         return None
-    return Right("operator" if facts.role else "configured", max(1, facts.epoch), inf)
+    return Right("configured", max(1, facts.epoch), inf)
 
 
 def decide(facts: RoleFacts) -> Decision:
     """The decision for now."""
     right = right_of(facts)
     database = facts.database
+    if facts.handing_over:
+        # The lease is kept until the server has stopped.
+        return Decision("fenced", f"handing over to {facts.peer_name}", right, False, True)
     if facts.busy:
         return Decision("catching up", facts.busy, right, writes=False, wants_lease=False)
     if database is None:
@@ -188,7 +192,7 @@ def _without_database(facts: RoleFacts, right: Right | None) -> Decision:
     patient = right is not None and facts.data and missing < DATABASE_GRACE
     actions: tuple[RoleAction, ...] = ()
     if right and right.source == "lease" and not patient:
-        actions = (Release(None, reason),)
+        actions = (GiveUp(reason),)
     return Decision("unknown", reason, right, False, patient, actions)
 
 
@@ -196,7 +200,12 @@ def _writable(facts: RoleFacts, database: Database, right: Right | None) -> Deci
     if right is None:
         reason = "no right to take writes"
         return Decision("fenced", reason, None, False, False, (Fence(reason),))
-    actions = [*_slots(facts, database), *_synchronous(facts, database)]
+    actions = [*_slots(facts, database)]
+    if right.source != "operator":
+        # An operator who had to promote by hand has nobody to wait for.
+        actions += _synchronous(facts, database)
+    if facts.arbiter and right.source == "lease" and facts.lease.cluster is None:
+        actions.append(RecordMode(facts.lease.replication))
     if database.mark != facts.wanted_mark:
         actions.append(Migrate())
     if database.mark is None:
@@ -253,18 +262,18 @@ def _synchronous(facts: RoleFacts, database: Database) -> list[RoleAction]:
 
 def _promote(facts: RoleFacts, database: Database, right: Right) -> Decision:
     """A server in recovery on a node with the right to take writes."""
-    # Each grant to another node raises the epoch, so the next one is this node's own again.
-    resumed = not facts.arbiter or facts.lease.epoch - facts.epoch <= 1
-    actions: tuple[RoleAction, ...]
-    if _recorded(facts) == "sync" and resumed and facts.mode == "sync":
-        # The same primary once more: what it promised to its standby still holds.
-        actions = (Promote(facts.peer_name),)
-    elif right.source == "pledge":
-        # Nobody can record that the standby is left behind.
-        actions = ()
-    else:
-        actions = (RecordMode("async"), Promote(""))
-    return Decision("catching up", "becoming primary", right, False, True, actions)
+    cluster = facts.lease.cluster
+    if facts.arbiter and cluster not in (None, database.system):
+        reason = f"the pair's database is {cluster}, the one here is {database.system}"
+        return Decision("unknown", reason, right, writes=False, wants_lease=False)
+    # Recorded as synchronous it can only be for the node that was primary last: the arbiter
+    # forgets it with each grant to the other one. What was promised to the standby then holds on.
+    held_on = _recorded(facts) == "sync" and right.source != "operator"
+    actions: list[RoleAction] = [Promote(facts.peer_name if held_on else "")]
+    if facts.arbiter and cluster is None and right.source == "lease":
+        # From now on the pair has a database.
+        actions.insert(0, RecordMode("async"))
+    return Decision("catching up", "becoming primary", right, False, True, tuple(actions))
 
 
 def _follow(facts: RoleFacts, database: Database) -> Decision:
@@ -306,6 +315,43 @@ def _fit(facts: RoleFacts, database: Database) -> bool:
     whose copy may lack acknowledged writes."""
     if facts.maintenance or facts.pledged_until > facts.now:
         return False
+    peer = facts.peer
+    if peer and peer.primary and peer.epoch > facts.lease.seen:
+        return False  # an operator made it primary while the arbiter was away
     if facts.lease.cluster is None:
         return facts.configured == "primary"
     return facts.lease.cluster == database.system
+
+
+def switchover_obstacle(facts: RoleFacts, decision: Decision) -> str | None:
+    """Why this node cannot hand over without losing anything or waiting for long, or None."""
+    database, peer = facts.database, facts.peer
+    if decision.state != "primary" or not decision.writes or database is None:
+        return f"this node is {decision.state}: run it on the primary"
+    if peer is None:
+        return f"{facts.peer_name} does not answer over the tailnet"
+    follower = facts.streaming_follower
+    if follower is None:
+        return f"{facts.peer_name} does not stream from this node"
+    if not database.synchronous or _recorded(facts) != "sync":
+        return f"replication to {facts.peer_name} is not synchronous yet"
+    if facts.arbiter and (decision.right is None or decision.right.source != "lease"):
+        return "the arbiter does not answer, so it cannot grant the lease to the other node"
+    return None
+
+
+ARBITER_GONE_SECONDS = 10.0
+"""An arbiter that has not answered for so long is gone, as far as promotion by hand goes."""
+
+
+def promote_obstacle(facts: RoleFacts, decision: Decision) -> str | None:
+    """Why an operator cannot make this node primary by hand, or None."""
+    if decision.state == "primary":
+        return "this node is primary already"
+    if facts.peer and facts.peer.primary:
+        return f"{facts.peer_name} is primary and answers: use switchover there"
+    if facts.database is None:
+        return decision.reason
+    if facts.arbiter and facts.now - facts.lease.answered < ARBITER_GONE_SECONDS:
+        return "the arbiter answers, so it decides; its operator's page says how to force it"
+    return None

@@ -1,7 +1,6 @@
 """Everything that the decision about a node's role depends on."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from overlord.facts.database import Database, Standby
 from overlord.facts.peer import Peer
@@ -24,13 +23,10 @@ class Lease:
     """System identifier that the arbiter has recorded; None before the first database."""
     answered: float = float("-inf")
     """When the arbiter last answered."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What an operator asked for."""
-
-    verb: Literal["switchover", "promote"]
+    seen: int = 0
+    """Highest epoch that the arbiter has told of."""
+    other_holds: bool = False
+    """Whether the peer's lease ran when the arbiter last answered."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,8 @@ class RoleFacts:
     """What the schema should be brought up to."""
     pledged_until: float = float("-inf")
     """Until when this node has promised its peer not to become primary."""
-    request: Request | None = None
+    handing_over: bool = False
+    """Whether this node is giving its role to the peer right now."""
     memory: Memory = field(default_factory=Memory)
 
     @property

@@ -30,6 +30,11 @@ class Record:
     role: Role | None = None
     """What an operator made of this node, without an arbiter; None for what the release says."""
     epoch: int = 0
+    """Highest one under which this node was primary."""
+    seen: int = 0
+    """Highest one that it ever heard of."""
+    was_primary: bool = False
+    """Whether it was primary more recently than it followed one."""
     mode: Mode = "async"
     """Whether the standby had everything that was acknowledged, when this was written."""
     forced: bool = False

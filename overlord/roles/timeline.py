@@ -18,6 +18,8 @@ def ahead_of(own: Database, timeline: int, history: tuple[tuple[int, int], ...])
     Returns:
         None when the two have no beginning in common.
     """
+    if (own.timeline > 1 and not own.history) or (timeline > 1 and not history):
+        return 0  # a history that cannot be read proves nothing
     mine: list[tuple[int, float]] = [*own.history, (own.timeline, own.lsn)]
     others: list[tuple[int, float]] = [*history, (timeline, inf)]
     common = None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from overlord.facts.database import Database
-from overlord.roles.decide import Decision
+from overlord.roles.decide import Decision, promote_obstacle, switchover_obstacle
 from overlord.roles.facts import RoleFacts
 from overlord.roles.record import Record
 
@@ -131,5 +131,7 @@ def role_document(view: RoleView | None, now: float) -> dict[str, Any]:
         "maintenance": record.maintenance,
         "diverged_bytes": record.diverged,
         "busy": facts.busy,
+        "promote_obstacle": promote_obstacle(facts, decision),
+        "switchover_obstacle": switchover_obstacle(facts, decision),
         "events": [asdict(event) for event in record.events[-20:]],
     }

@@ -16,6 +16,7 @@ ORDER = (
     "test_pair",
     "test_changes",
     "test_drift",
+    "test_failover",
     "test_rebuild",
     "test_bad_boots",
     "test_deploy_key",  # after those that use the repository's own configuration

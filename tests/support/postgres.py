@@ -72,7 +72,7 @@ def _run(command: list[str]) -> None:
         raise RuntimeError(f"{command[0]} failed: {result.stdout}{result.stderr}")
 
 
-def _reachable(binaries: Path, scratch: Path) -> Path:
+def reachable(binaries: Path, scratch: Path) -> Path:
     """The binaries, or a copy where another user may not enter the folder they are in."""
     try:
         _run([str(binaries / "initdb"), "--version"])
@@ -110,7 +110,7 @@ def running_postgres(
     try:
         if user := _user():
             os.chown(scratch, pwd.getpwnam(user).pw_uid, -1)
-        folder = _reachable(binaries or postgres_binaries()[0], scratch)
+        folder = reachable(binaries or postgres_binaries()[0], scratch)
         data, log = scratch / "data", scratch / "log"
         if copy_of is not None:
             source = f"host={copy_of.socket} port={PORT} user=postgres"

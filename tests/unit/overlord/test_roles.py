@@ -7,6 +7,7 @@ import pytest
 
 from overlord.facts.database import Slot, Standby
 from overlord.roles.decide import (
+    DATABASE_GRACE,
     PEER_GRACE,
     STANDBY_GRACE,
     STUCK_SECONDS,
@@ -14,6 +15,7 @@ from overlord.roles.decide import (
     DropSlots,
     Fence,
     Follow,
+    GiveUp,
     MakeSlot,
     Migrate,
     Promote,
@@ -21,8 +23,10 @@ from overlord.roles.decide import (
     RoleAction,
     SetSynchronous,
     decide,
+    promote_obstacle,
+    switchover_obstacle,
 )
-from overlord.roles.facts import Memory, RoleFacts, remember
+from overlord.roles.facts import Lease, Memory, RoleFacts, remember
 from tests.unit.overlord.role_fakes import primary, primary_database, standby, standby_database
 
 
@@ -53,7 +57,7 @@ def test_a_pair_at_rest_does_nothing() -> None:
     [
         # Without an arbiter the configured primary is primary.
         (restarted(), (Promote("vps-02"),)),
-        (replace(restarted(), mode="async"), (RecordMode("async"), Promote(""))),
+        (replace(restarted(), mode="async"), (Promote(""),)),
         (replace(restarted(), configured="standby", peer=None), ()),
         (replace(restarted(), configured="standby", role="primary"), (Promote("vps-02"),)),
         # It may have been replaced while it was away, so it asks its peer first.
@@ -154,3 +158,121 @@ def test_a_silent_server_is_no_primary() -> None:
     decision = decide(replace(primary(), database=None))
     assert (decision.state, decision.writes) == ("unknown", False)
     assert primary_database().mark == "mark"
+
+
+# With an arbiter
+
+
+def leased(facts: RoleFacts, **changes: Any) -> RoleFacts:
+    """The same with an arbiter, and its lease for ten more seconds."""
+    lease = Lease(
+        epoch=4, until=facts.now + 10, replication="sync", cluster="7", answered=facts.now, seen=4
+    )
+    return replace(facts, arbiter=True, lease=replace(lease, **changes))
+
+
+GONE = {"until": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "actions"),
+    [
+        (leased(primary()), "primary", ()),
+        (leased(primary(), **GONE), "fenced", (Fence("no right to take writes"),)),
+        (leased(primary(), until=0.0, pledge_until=1001.0), "primary", ()),
+        (leased(restarted()), "catching up", (Promote("vps-02"),)),
+        (leased(restarted(), replication="async"), "catching up", (Promote(""),)),
+        (
+            leased(restarted(), cluster=None, replication="async"),
+            "catching up",
+            (RecordMode("async"), Promote("")),
+        ),
+        (leased(restarted(), cluster="8"), "unknown", ()),
+        (leased(restarted(), **GONE), "standby", ()),
+        # The configured role counts for nothing where an arbiter decides.
+        (leased(replace(restarted(), configured="standby")), "catching up", (Promote("vps-02"),)),
+        (leased(replace(restarted(), forced=True), **GONE), "catching up", (Promote(""),)),
+        (
+            leased(replace(primary(), forced=True), other_holds=True, **GONE),
+            "fenced",
+            (Fence("no right to take writes"),),
+        ),
+        (leased(replace(primary(), handing_over=True)), "fenced", ()),
+    ],
+)
+def test_with_an_arbiter_the_lease_decides(
+    facts: RoleFacts, state: str, actions: tuple[RoleAction, ...]
+) -> None:
+    decision = decide(facts)
+    assert (decision.state, decision.actions) == (state, actions)
+
+
+@pytest.mark.parametrize(
+    ("facts", "wants"),
+    [
+        (leased(standby(), **GONE), True),
+        (leased(standby(), until=0.0, cluster="8"), False),
+        (leased(standby(), until=0.0, cluster=None), False),
+        (leased(replace(standby(), configured="primary"), until=0.0, cluster=None), True),
+        (leased(replace(standby(), maintenance=True), **GONE), False),
+        (leased(replace(standby(), pledged_until=1001.0), **GONE), False),
+        (leased(replace(standby(), busy="copying"), **GONE), False),
+        (leased(replace(standby(), database=None), **GONE), False),
+        (leased(with_peer(standby(), epoch=5), **GONE), False),
+        (leased(replace(primary(), handing_over=True)), True),
+    ],
+)
+def test_a_node_wants_the_lease_only_while_it_could_use_it(facts: RoleFacts, wants: bool) -> None:
+    assert decide(facts).wants_lease is wants
+
+
+def test_a_primary_without_its_server_keeps_the_lease_for_a_while_and_then_gives_it_away() -> None:
+    silent = remember(leased(replace(primary(), database=None)))
+    assert (decide(silent).wants_lease, decide(silent).actions) == (True, ())
+    later = replace(silent, now=silent.now + DATABASE_GRACE)
+    later = leased(later)
+    assert decide(later).wants_lease is False
+    assert decide(later).actions == (GiveUp("PostgreSQL does not answer"),)
+
+
+def test_a_server_that_an_operator_promoted_waits_for_nobody() -> None:
+    lost = remember(with_database(primary(), synchronous="", standbys=()))
+    forced = leased(replace(lost, forced=True), **GONE)
+    assert decide(forced).actions == ()
+    assert decide(forced).writes
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        (standby(), "run it on the primary"),
+        (replace(primary(), peer=None), "does not answer"),
+        (with_database(primary(), standbys=()), "does not stream"),
+        (asynchronous(), "not synchronous"),
+        (leased(primary(), until=0.0, pledge_until=1001.0), "arbiter does not answer"),
+        (leased(primary()), None),
+        (primary(), None),
+    ],
+)
+def test_a_switchover_that_would_lose_or_wait_is_refused(
+    facts: RoleFacts, word: str | None
+) -> None:
+    obstacle = switchover_obstacle(facts, decide(facts))
+    assert obstacle is None if word is None else word in (obstacle or "")
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        (primary(), "already"),
+        (standby(), "use switchover"),
+        (leased(replace(standby(), peer=None), **GONE), "the arbiter answers"),
+        (leased(replace(standby(), peer=None), until=0.0, answered=0.0), None),
+        (replace(standby(), peer=None), None),
+    ],
+)
+def test_promotion_by_hand_is_refused_while_somebody_else_decides(
+    facts: RoleFacts, word: str | None
+) -> None:
+    obstacle = promote_obstacle(facts, decide(facts))
+    assert obstacle is None if word is None else word in (obstacle or "")

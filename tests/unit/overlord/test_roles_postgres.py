@@ -73,6 +73,11 @@ def test_a_copy_follows_and_writes_wait_for_it(server: PostgresServer, actor: Ro
         primary.ask("CREATE TABLE t AS SELECT 1")
         written = primary.read().lsn
         until(standby, lambda one: one.lsn >= written)
+        # The timeline is known without a receiver too, and before the control file tells.
+        standby.set("primary_conninfo", "")
+        standby.reload()
+        alone = until(standby, lambda one: not one.receiving)
+        assert (alone.timeline, alone.lsn >= written) == (2, True)
         # The copy takes over, and what the old one writes alone is seen to part from it.
         actor.act(SetSynchronous(""), primary, "")
         actor.act(Promote(""), standby, "")

@@ -28,6 +28,9 @@ def own(timeline: int, lsn: int, history: History = ()) -> Database:
         (own(2, 900, ((1, 500),)), 1, (), 400),
         (own(3, 900, ((1, 500),)), 2, ((1, 500),), 400),
         (own(4, 900, ((2, 500),)), 3, ((1, 500),), None),
+        # A history file that is not there (yet) is no reason to give a copy up.
+        (own(3, 900), 3, ((1, 500), (2, 700)), 0),
+        (own(2, 900, ((1, 500),)), 3, (), 0),
     ],
 )
 def test_a_copy_follows_only_where_it_ends_on_the_others_way(

@@ -305,7 +305,7 @@ def test_what_both_nodes_scrape_has_the_same_labels_on_both(node: Any) -> None:
         *("blackbox", "cadvisor", "grafana", "loki", "postgres", "probe-node", "probe-public"),
         *("device", "device-netdata"),
     }
-    for name in ("alertmanager", "node"):
+    for name in ("agent", "alertmanager", "node"):
         labels = {group["labels"]["node"] for group in jobs[name]["static_configs"]}
         assert labels == {"vps-01", "vps-02"}
 

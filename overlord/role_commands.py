@@ -1,0 +1,120 @@
+"""overlordctl's commands about the role: role, switchover, promote, maintenance."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from overlord.errors import OverlordError
+from overlord.paths import Paths
+from overlord.roles import requests
+from overlord.roles.words import ask_agent, role_lines
+
+PATHS = Paths()
+SWITCHOVER_SECONDS = 90.0
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def role(as_json: bool) -> None:
+    """What this node is: primary or standby, why, how replication stands, and what happened."""
+    document = _or_stop(ask_agent)
+    if as_json:
+        click.echo(json.dumps(document["roles"], indent=1))
+    else:
+        for line in role_lines(document):
+            click.echo(line)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say whether it could be done, and do nothing.")
+def switchover(dry_run: bool) -> None:
+    """Give the primary's role to the other node. Run on the primary; nothing is lost."""
+    roles = _or_stop(ask_agent)["roles"]
+    if dry_run:
+        obstacle = roles.get("switchover_obstacle")
+        if obstacle:
+            _stop(OverlordError(f"switchover would be refused: {obstacle}", "see above"))
+        click.echo(
+            "could be done now: writes stop for a few seconds, then the other node is primary"
+        )
+        return
+    began = time.monotonic()
+    click.echo(_or_stop(lambda: requests.send("switchover", PATHS)))
+    _or_stop(lambda: _wait_for_peer(began + SWITCHOVER_SECONDS))
+    click.echo(f"the other node is primary after {time.monotonic() - began:.1f} s")
+
+
+@click.command()
+@click.option("--i-know", is_flag=True, help="The other node is down for good, or fenced.")
+@click.option("--dry-run", is_flag=True, help="Say whether it could be done, and do nothing.")
+def promote(i_know: bool, dry_run: bool) -> None:
+    """Make this node primary by hand: where no arbiter is, or for the day it is gone."""
+    roles = _or_stop(ask_agent)["roles"]
+    if dry_run:
+        obstacle = roles.get("promote_obstacle")
+        if obstacle:
+            _stop(OverlordError(f"promote would be refused: {obstacle}", "see above"))
+        click.echo("could be done now, with --i-know")
+        return
+    if not i_know:
+        _stop(
+            OverlordError(
+                "nobody but you can say that the other node is not primary any more",
+                "power it off at Hetzner first, then say so with --i-know. Writes that it "
+                "acknowledged while replication was asynchronous stay on it alone",
+            )
+        )
+    click.echo(_or_stop(lambda: requests.send("promote", PATHS)))
+
+
+@click.command()
+@click.argument("state", type=click.Choice(["on", "off"]))
+@click.option("--dry-run", is_flag=True, help="Say what it would do, and do nothing.")
+def maintenance(state: str, dry_run: bool) -> None:
+    """Keep this node from becoming primary by itself. A primary stays primary."""
+    if dry_run:
+        click.echo(f"would set maintenance {state} on this node")
+        return
+    verb: requests.Verb = "maintenance on" if state == "on" else "maintenance off"
+    click.echo(_or_stop(lambda: requests.send(verb, PATHS)))
+
+
+def add_to(group: click.Group) -> None:
+    """Make the commands part of overlordctl."""
+    for command in (role, switchover, promote, maintenance):
+        group.add_command(command)
+
+
+def _wait_for_peer(deadline: float) -> None:
+    while time.monotonic() < deadline:
+        roles: dict[str, Any] = {}
+        with suppress(OverlordError):  # between two rounds
+            roles = ask_agent()["roles"]
+        peer = roles.get("peer") or {}
+        if peer.get("primary"):
+            return
+        last = (roles.get("events") or [{}])[-1]
+        if last.get("what") == "switchover failed":
+            raise OverlordError(f"switchover failed: {last['reason']}", "see `overlordctl role`")
+        time.sleep(0.5)
+    raise OverlordError(
+        f"the other node is not primary after {SWITCHOVER_SECONDS:.0f} s",
+        "see `overlordctl role` on both nodes; this one takes its role back when nobody wants it",
+    )
+
+
+def _or_stop(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except OverlordError as error:
+        _stop(error)
+
+
+def _stop(error: OverlordError) -> None:
+    click.echo(f"overlordctl: {error.what}\n  what to do: {error.remedy}", err=True)
+    sys.exit(1)
