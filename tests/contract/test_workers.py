@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import cloudflare
+import dns.rcode
 import pytest
 
 from sandbox.cloud.workers.schedule import is_due
 from tests.contract.conftest import ZONE, RunningCloud
+from tests.contract.test_dns import ask, texts
 
 SOURCE = "export class Counter {}\nexport default {};\n"
 CLASS = {"type": "durable_object_namespace", "name": "COUNTER", "class_name": "Counter"}
@@ -84,6 +86,19 @@ def test_a_script_answers_on_a_name_until_the_name_or_the_script_is_gone(
     cloud.cloudflare().workers.scripts.delete("arbiter", account_id=account)
     with pytest.raises(cloudflare.NotFoundError):
         domains.get(again.id, account_id=account)
+
+
+def test_the_name_of_a_script_leads_to_the_edge(cloud: RunningCloud) -> None:
+    name = f"witness.{ZONE}"
+    assert ask(cloud, name).rcode() == dns.rcode.NXDOMAIN
+    upload(cloud)
+    cloud.cloudflare().workers.domains.update(
+        account_id=cloud.setup.account_id,
+        hostname=name,
+        service="arbiter",
+        zone_id=cloud.setup.zone_id,
+    )
+    assert texts(ask(cloud, name)) == [cloud.setup.edge_address]
 
 
 def test_a_name_that_has_a_record_is_not_given_to_a_script(cloud: RunningCloud) -> None:
