@@ -33,11 +33,13 @@ from overlord.host import (
     CERTIFICATE_UNIT,
     DOCKER_FILE,
     GUARD_UNIT,
+    LOGS_UNIT,
     STACK_UNIT,
     Area,
     docker_area,
     fail2ban_area,
     firewall_rules,
+    journal_area,
     ssh_area,
     sysctl_area,
     time_area,
@@ -167,6 +169,14 @@ def certificate(context: Context) -> Notes:
     if outcome.changed and read_boot_state(context.paths).state == "done":
         tls.reload()
     return [outcome.certificate.source]
+
+
+def journal(context: Context) -> Notes:
+    """Logs: kept in the journal, and sent to Loki as soon as there is one."""
+    notes = _converge(context, journal_area())
+    _converge(context, unit_area(LOGS_UNIT))
+    host_actions.ensure_running(LOGS_UNIT, context.runner, f"see `journalctl -u {LOGS_UNIT}`")
+    return notes
 
 
 def guard(context: Context) -> Notes:
@@ -382,6 +392,7 @@ STEPS: tuple[tuple[str, StepFunction], ...] = (
     ("fail2ban", fail2ban),
     ("updates", updates),
     ("certificate", certificate),
+    ("journal", journal),
     ("guard", guard),
     ("docker", docker),
     ("tailnet", tailnet),

@@ -25,6 +25,7 @@ STACK_UNIT = "overlord-stack.service"
 GUARD_UNIT = "overlord-metadata-guard.service"
 CERTIFICATE_UNIT = "overlord-certificate.service"
 CERTIFICATE_TIMER = "overlord-certificate.timer"
+LOGS_UNIT = "overlord-logs.service"
 
 SYSCTL_FILE = "etc/sysctl.d/60-overlord.conf"
 DOCKER_FILE = "etc/docker/daemon.json"
@@ -123,6 +124,15 @@ def updates_area() -> Area:
     """Security updates by themselves, reboots never."""
     content = text("unattended-upgrades.conf")
     return Area("updates", (HostFile("etc/apt/apt.conf.d/52overlord", content),))
+
+
+def journal_area() -> Area:
+    """The journal: on disk, within a size, and open to what containers say."""
+    return Area(
+        "journal",
+        (HostFile("etc/systemd/journald.conf.d/overlord.conf", text("journald.conf")),),
+        after_change=(Systemd().restart("systemd-journald.service"),),
+    )
 
 
 def docker_area(existing: dict[str, Any]) -> Area:

@@ -175,6 +175,25 @@ def test_a_devices_log_lines_come_in_over_the_mesh_and_out_of_the_api(
     assert eventually("the line in the API", lines, 15) == [line]
 
 
+def test_the_logs_of_both_nodes_are_in_the_loki_of_each(pair: SandboxWorld) -> None:
+    def found(asked: str, node: str, selector: str) -> bool:
+        text = pair.on_node(
+            asked, "curl", "-sG", "http://127.0.0.1:3100/loki/api/v1/query_range",
+            "--data-urlencode", f'query={{node="{node}", {selector}}}', "--data", "since=2h",
+        ).text  # fmt: skip
+        return bool(json.loads(text)["data"]["result"])
+
+    for asked in NODES:
+        for node in NODES:
+            for selector in (
+                'service="api"',
+                'service="postgres"',
+                'unit="overlord-agent.service"',
+            ):
+                what = f"{selector} of {node} in the Loki of {asked}"
+                eventually(what, partial(found, asked, node, selector), 120)
+
+
 def test_the_standby_streams_in_sync_and_has_the_status_too(pair: SandboxWorld) -> None:
     eventually(
         "synchronous replication",
