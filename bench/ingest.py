@@ -278,8 +278,8 @@ async def stand_up(count: int) -> AsyncIterator[tuple[Stand, str]]:
         running_agent() as agent,
     ):
         folder, socket = Path(name), str(server.socket)
-        superuser, app, replication, monitor = (secrets.token_hex(16) for _ in range(4))
-        migrate(MigrationSettings(socket, superuser, app, replication, monitor))
+        app = secrets.token_hex(16)
+        migrate(MigrationSettings(socket, app, app, app, app, app))
         enrol_token = secrets.token_urlsafe(24)
         files = {
             "OVERLORD_DATABASE_PASSWORD_FILE": app,

@@ -18,6 +18,7 @@ from components.bundle_object import BundleObject, keep_content
 from components.settings import NODES, PRIMARY, Settings
 from components.sizing import Size
 from stack.limits import limits_for
+from stack.mirrors import GitMirror
 from stack.render import StackContext, render_stack
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
@@ -145,6 +146,7 @@ def _stack_context(node: str, settings: Settings, size: Size, facts: BundleFacts
         trusted_proxy_cidrs=tuple(sorted(facts.web_proxies)),
         alerts=settings.alerts.channels,
         grafana=settings.grafana,
+        git_mirrors=tuple(GitMirror(mirror.name, mirror.url) for mirror in settings.git_mirrors),
     )
 
 

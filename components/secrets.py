@@ -29,6 +29,8 @@ _ROTATABLE: Mapping[str, Kind] = {
     "postgres_replication_password": "password",
     "postgres_tls_key": "tlsPair",
     "postgres_monitor_password": "password",
+    "postgres_gitea_password": "password",
+    "gitea_secret_key": "password",
     "api_enrol_token": "password",
     "api_operator_token": "password",
     "grafana_admin_password": "password",

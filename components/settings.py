@@ -301,6 +301,21 @@ class Acme(_Model):
     )
 
 
+class GitMirrorSettings(_Model):
+    """A repository that the nodes mirror."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
+        description="its name in the mirror: letters, digits, - and _, such as fleet-config",
+    )
+    url: str = Field(
+        pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9._~/-]+$",
+        max_length=300,
+        description="its http or https address, without credentials, such as "
+        "https://git.example.com/fleet/config.git",
+    )
+
+
 class Settings(_Model):
     """Everything that an operator can set, checked."""
 
@@ -403,6 +418,12 @@ class Settings(_Model):
         default=None,
         description="registry with the images built from this repository, as host/path; needed "
         "when overlord:registry is not set",
+    )
+    git_mirrors: tuple[GitMirrorSettings, ...] = Field(
+        default=(),
+        max_length=20,
+        description="up to 20 public repositories as a list of {name, url}, such as "
+        "[{name: fleet-config, url: https://git.example.com/fleet/config.git}]",
     )
     grafana: bool = Field(
         default=True, description="false where Grafana's image cannot be had, or nobody wants it"

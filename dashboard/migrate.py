@@ -31,7 +31,9 @@ OWNER_ROLE = "overlord_owner"
 APP_ROLE = "overlord_app"
 REPLICATION_ROLE = "overlord_replication"
 MONITOR_ROLE = "overlord_monitor"
+GITEA_ROLE = "gitea"
 DATABASE = "overlord"
+GITEA_DATABASE = "gitea"
 
 # Two migrations at once must not meet; any fixed number does.
 _LOCK = 6_204_113
@@ -46,6 +48,7 @@ class MigrationSettings:
     app_password: str = field(repr=False)
     replication_password: str = field(repr=False)
     monitor_password: str = field(repr=False)
+    gitea_password: str = field(repr=False)
     port: int = 5432
     superuser: str = "postgres"
     mark: str = ""
@@ -63,6 +66,7 @@ class MigrationSettings:
             app_password=secret(environment, "OVERLORD_DATABASE_PASSWORD_FILE"),
             replication_password=secret(environment, "OVERLORD_REPLICATION_PASSWORD_FILE"),
             monitor_password=secret(environment, "OVERLORD_MONITOR_PASSWORD_FILE"),
+            gitea_password=secret(environment, "OVERLORD_GITEA_PASSWORD_FILE"),
             mark=environment.get("OVERLORD_MIGRATION_MARK", ""),
         )
 
@@ -80,7 +84,8 @@ def migrate(settings: MigrationSettings) -> bool:
             return False
         server.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         _ensure_roles(server, settings)
-        _ensure_database(server)
+        _ensure_database(server, DATABASE, OWNER_ROLE, [APP_ROLE, MONITOR_ROLE])
+        _ensure_database(server, GITEA_DATABASE, GITEA_ROLE, [GITEA_ROLE])
         upgrade(settings)
         with _connect(settings, DATABASE) as database:
             # Reports may arrive before the API has looked after its partitions.
@@ -124,6 +129,7 @@ def _ensure_roles(server: psycopg.Connection, settings: MigrationSettings) -> No
         (APP_ROLE, "LOGIN"),
         (REPLICATION_ROLE, "LOGIN REPLICATION"),
         (MONITOR_ROLE, "LOGIN CONNECTION LIMIT 5"),
+        (GITEA_ROLE, "LOGIN CONNECTION LIMIT 20"),
     ):
         verb = "ALTER" if role in existing else "CREATE"
         server.execute(
@@ -136,6 +142,7 @@ def _ensure_roles(server: psycopg.Connection, settings: MigrationSettings) -> No
         (APP_ROLE, settings.app_password),
         (REPLICATION_ROLE, settings.replication_password),
         (MONITOR_ROLE, settings.monitor_password),
+        (GITEA_ROLE, settings.gitea_password),
     ):
         # Hashed here, so that the password itself can never be in the server's log.
         verifier = server.pgconn.encrypt_password(
@@ -151,23 +158,19 @@ def _ensure_roles(server: psycopg.Connection, settings: MigrationSettings) -> No
     )
 
 
-def _ensure_database(server: psycopg.Connection) -> None:
-    found = server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
-    if found is None:
+def _ensure_database(server: psycopg.Connection, name: str, owner: str, users: list[str]) -> None:
+    database = sql.Identifier(name)
+    if server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
         server.execute(
             sql.SQL("CREATE DATABASE {name} OWNER {owner}").format(
-                name=sql.Identifier(DATABASE), owner=sql.Identifier(OWNER_ROLE)
+                name=database, owner=sql.Identifier(owner)
             )
         )
     # By default everybody may connect to every database and make temporary tables there.
+    server.execute(sql.SQL("REVOKE ALL ON DATABASE {name} FROM PUBLIC").format(name=database))
     server.execute(
-        sql.SQL("REVOKE ALL ON DATABASE {name} FROM PUBLIC").format(name=sql.Identifier(DATABASE))
-    )
-    server.execute(
-        sql.SQL("GRANT CONNECT ON DATABASE {name} TO {app}, {monitor}").format(
-            name=sql.Identifier(DATABASE),
-            app=sql.Identifier(APP_ROLE),
-            monitor=sql.Identifier(MONITOR_ROLE),
+        sql.SQL("GRANT CONNECT ON DATABASE {name} TO {users}").format(
+            name=database, users=sql.SQL(", ").join(map(sql.Identifier, users))
         )
     )
 

@@ -21,6 +21,7 @@ from stack.alerting import NO_CHANNELS, AlertChannels
 from stack.catalogue import Catalogue, load_catalogue
 from stack.dashboards import render_dashboards
 from stack.limits import SERVICES, ServiceLimits
+from stack.mirrors import GitMirror
 from stack.yaml_text import read_yaml
 
 STACK_DIR = Path(__file__).parent
@@ -29,6 +30,7 @@ STACK_DIR = Path(__file__).parent
 CONFIGURED_SERVICES = (
     "alertmanager",
     "blackbox",
+    "gitea",
     "grafana",
     "log-gate",
     "loki",
@@ -72,6 +74,7 @@ class StackContext:
         trusted_proxy_cidrs: networks whose CF-Connecting-IP header is believed; empty for none.
         peer_address: host name or address of the peer on the tailnet; None for its node name.
         alerts: where alerts go; nowhere by default.
+        git_mirrors: repositories that the node mirrors.
         grafana: whether Grafana runs; its image cannot be had everywhere.
     """
 
@@ -90,6 +93,7 @@ class StackContext:
     trusted_proxy_cidrs: tuple[str, ...] = ()
     peer_address: str | None = None
     alerts: AlertChannels = NO_CHANNELS
+    git_mirrors: tuple[GitMirror, ...] = ()
     grafana: bool = True
 
     def __post_init__(self) -> None:
@@ -172,6 +176,7 @@ def _render(context: StackContext, catalogue: Catalogue) -> dict[str, bytes]:
         "trusted_proxy_cidrs": sorted(context.trusted_proxy_cidrs),
         "secrets_gid": SECRETS_GID,
         "alerts": context.alerts,
+        "git_mirrors": context.git_mirrors,
         "grafana": context.grafana,
         "limits": {name: context.limits[name] for name in SERVICES},
     }

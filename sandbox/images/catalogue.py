@@ -23,6 +23,7 @@ STAND_INS: dict[str, tuple[str, ...]] = {
     "blackbox-exporter": ("blackbox_exporter",),
     "cadvisor": ("cadvisor",),
     "loki": ("loki",),
+    "gitea": ("gitea", "gitea-files"),
 }
 # What images of our own start from to the folder of its stand-in.
 BASES = {

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.commands import SandboxError, run
@@ -34,6 +34,8 @@ class Tool:
     """The version as those variables hold it, where it is not `version`."""
     minutes: int = 2
     """Rough time of a first build on two cores, for the progress display."""
+    files: tuple[str, tuple[str, ...]] | None = field(default=None, repr=False)
+    """A name, and folders of the module that are put below it beside the programs."""
     official: str | None = None
     """Program that is used when one on PATH has at least this version."""
 
@@ -45,7 +47,8 @@ class Tool:
     def stamp(self) -> str:
         """Hash of all that decides what is built."""
         own = sorted(self.folder.glob("*.go"))
-        return digest(self.folder / "go.mod", self.folder / "go.sum", *own, repr(self))
+        files = repr(self.files) if self.files else ""
+        return digest(self.folder / "go.mod", self.folder / "go.sum", *own, repr(self) + files)
 
 
 TOOLS = (
@@ -128,6 +131,15 @@ TOOLS = (
         minutes=3,
     ),
     Tool(
+        "gitea",
+        "v1.24.0",
+        {"gitea": "code.gitea.io/gitea"},
+        ("main.Version",),
+        reported="1.24.0",
+        minutes=3,
+        files=("gitea-files", ("options", "public", "templates")),
+    ),
+    Tool(
         "headscale",
         "v0.26.0",
         {"headscale": "github.com/juanfont/headscale/cmd/headscale"},
@@ -184,7 +196,8 @@ def is_ready(tool: Tool, world: World) -> bool:
     """Tell whether there is nothing to do for the tool."""
     if official_on_path(tool, world):
         return True
-    present = all((world.bin / program).exists() for program in tool.binaries)
+    made = [*tool.binaries, *([tool.files[0]] if tool.files else [])]
+    present = all((world.bin / name).exists() for name in made)
     return present and Stamps(world.stamps).matches(f"tool-{tool.name}", tool.stamp())
 
 
@@ -209,4 +222,19 @@ def build(tool: Tool, world: World) -> None:
             remedy="check that the Go module proxy can be reached, then run install again",
         )
         draft.replace(world.bin / program)
+    if tool.files:
+        copy_files(tool, world.bin / tool.files[0], tool.files[1])
     Stamps(world.stamps).write(f"tool-{tool.name}", tool.stamp())
+
+
+def copy_files(tool: Tool, target: Path, folders: tuple[str, ...]) -> None:
+    """Copy folders of the tool's module out of Go's cache, which keeps them read-only."""
+    [package] = tool.binaries.values()
+    found = run(["go", "list", "-m", "-f", "{{.Dir}}", package], cwd=tool.folder)
+    shutil.rmtree(target, ignore_errors=True)
+    for folder in folders:
+        for source in sorted((Path(found.strip()) / folder).rglob("*")):
+            if source.is_file():
+                copy = target / folder / source.relative_to(Path(found.strip()) / folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, copy)

@@ -73,6 +73,7 @@ class Ports:
     agent: int = field(default_factory=free_port)
     api: int = field(default_factory=free_port)
     grafana: int = field(default_factory=free_port)
+    gitea: int = field(default_factory=free_port)
 
 
 def localised(rendered: RenderedNode, ports: Ports) -> Path:
@@ -88,6 +89,7 @@ def localised(rendered: RenderedNode, ports: Ports) -> Path:
         (r"127\.0\.0\.1:9600", f"127.0.0.1:{ports.agent}"),
         (r"127\.0\.0\.1:8000", f"127.0.0.1:{ports.api}"),
         (r"127\.0\.0\.1:3000", f"127.0.0.1:{ports.grafana}"),
+        (r"127\.0\.0\.1:3001", f"127.0.0.1:{ports.gitea}"),
         (r"/etc/overlord/tls/shown/current/", f"{folder}/"),
         (r"/etc/overlord/tls/webroot", f"{folder}/webroot"),
         (r"/usr/share/overlord/page", f"{folder}/page"),
@@ -309,6 +311,33 @@ def test_grafana_is_below_its_path_with_its_own_policy_said_once(site: Site) -> 
     assert answer.headers.get_list("Cache-Control") == ["no-store"]
     assert answer.headers.get_list("X-Frame-Options") == ["DENY"]
     assert site.https("/grafana").headers["Location"].endswith("/grafana/")
+
+
+def test_the_mirror_is_read_below_its_path_and_not_written() -> None:
+    with (
+        written(context(trusted_proxy_cidrs=("127.0.0.0/8",))) as node,
+        serving(node) as site,
+        backend(site.ports.gitea, "gitea", site),
+    ):
+        assert site.https("/git/overlord/config/raw/branch/main/manifest.json").status_code == 200
+        assert site.seen[-1][0] == "gitea /overlord/config/raw/branch/main/manifest.json"
+        asked = len(site.seen)
+        with site.client() as client:
+            for path in (
+                "/git/api/v1/repos/migrate",
+                "/git/o/r/git-receive-pack",
+                "/git/user/login",
+            ):
+                url = f"https://127.0.0.1:{site.ports.https}{path}"
+                answer = client.post(url, content=b"{}", headers={"Host": "fleet.example.com"})
+                assert answer.status_code == 403, path
+        assert len(site.seen) == asked
+
+
+def test_a_node_without_the_mirror_says_come_again(site: Site) -> None:
+    answer = site.https("/git/overlord/config")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "10"
 
 
 def test_an_api_that_is_away_is_a_503_that_says_come_again() -> None:

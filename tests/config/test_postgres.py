@@ -68,6 +68,7 @@ def test_the_migrations_go_up_down_and_up_again(binaries: Path) -> None:
             app_password=secrets.token_hex(16),
             replication_password=secrets.token_hex(16),
             monitor_password=secrets.token_hex(16),
+            gitea_password=secrets.token_hex(16),
         )
         assert migrate(settings)
         downgrade(settings, "base")

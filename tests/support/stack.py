@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from stack.limits import limits_for
+from stack.mirrors import GitMirror
 from stack.render import StackContext
 
 VPS_01 = StackContext(
@@ -20,6 +21,7 @@ VPS_01 = StackContext(
     retention_days=90,
     retention_size="60GB",
     environment="test",
+    git_mirrors=(GitMirror("fleet-config", "https://git.example.com/fleet/config.git"),),
     trusted_proxy_cidrs=("173.245.48.0/20", "2400:cb00::/32"),
 )
 VPS_02 = replace(VPS_01, node="vps-02", peer="vps-01", role="standby")

@@ -37,6 +37,7 @@ def migrated(postgres: PostgresServer) -> MigrationSettings:
         app_password=secrets.token_hex(16),
         replication_password=secrets.token_hex(16),
         monitor_password=secrets.token_hex(16),
+        gitea_password=secrets.token_hex(16),
     )
     assert migrate(settings)
     return settings

@@ -20,6 +20,7 @@ def settings_for(host: str) -> MigrationSettings:
         app_password=secrets.token_hex(16),
         replication_password=secrets.token_hex(16),
         monitor_password=secrets.token_hex(16),
+        gitea_password=secrets.token_hex(16),
     )
 
 
@@ -78,10 +79,10 @@ def test_a_new_password_takes_effect_by_migrating(
 def test_a_password_never_reaches_the_server_as_it_is(migrated: MigrationSettings) -> None:
     with psycopg.connect(host=migrated.host, user="postgres", dbname="postgres") as connection:
         rows = connection.execute(
-            "SELECT rolname, rolpassword FROM pg_authid WHERE rolname LIKE 'overlord%'"
-            " AND rolcanlogin"
+            "SELECT rolname, rolpassword FROM pg_authid"
+            " WHERE rolname ~ '^(overlord|gitea)' AND rolcanlogin"
         ).fetchall()
-    assert len(rows) == 3
+    assert len(rows) == 4
     assert all(row[1].startswith("SCRAM-SHA-256$") for row in rows)
 
 

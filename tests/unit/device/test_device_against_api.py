@@ -62,6 +62,7 @@ def api() -> Iterator[Api]:
             app_password=secrets.token_hex(16),
             replication_password=secrets.token_hex(16),
             monitor_password=secrets.token_hex(16),
+            gitea_password=secrets.token_hex(16),
         )
         assert migrate(migration)
         settings = Settings(

@@ -24,9 +24,9 @@ def test_every_stand_in_is_asked_for() -> None:
 def test_an_image_without_stand_in_is_named(tmp_path: Path) -> None:
     catalogue = tmp_path / "catalogue.yaml"
     catalogue.write_text(
-        "images: [{name: gitea, registry: docker.io, image: gitea/gitea, tag: 1.24.0}]"
+        "images: [{name: thing, registry: docker.io, image: some/thing, tag: 1.24.0}]"
     )
-    with pytest.raises(SandboxError, match=r"gitea/gitea:1\.24\.0"):
+    with pytest.raises(SandboxError, match=r"some/thing:1\.24\.0"):
         wanted_images(catalogue)
 
 

@@ -17,11 +17,13 @@ from components.sizing import SIZES
 from stack.alerting import AlertChannels, Slack
 from stack.catalogue import CatalogueError, load_catalogue
 from stack.limits import SERVICES, limits_for
+from stack.mirrors import GitMirror
 from stack.render import CONFIGURED_SERVICES, StackError, render_stack
 from tests.support.stack import VPS_01, VPS_02, context
 
 NODES = pytest.mark.parametrize("node", [VPS_01, VPS_02], ids=["vps-01", "vps-02"])
 TOOLS = {"migrate", "database-tool"}
+GITEA = Path("stack/gitea/app.ini.j2").read_text()
 SMALLEST_NODE_MB = min(size.memory_mb for size in SIZES.values())
 TAILNET = re.compile(r"\$\{OVERLORD_TAILNET_IP(:\?[^}]*)?\}")
 
@@ -53,6 +55,10 @@ def listen_addresses(service: dict[str, Any]) -> list[str]:
             found += re.split(r",(?![^{]*\})", match.group(1))
     if address := service.get("environment", {}).get("GF_SERVER_HTTP_ADDR"):
         found.append(address)
+    for folder in service.get("volumes", []):
+        # Gitea is told in its own file.
+        if folder.startswith("./gitea:"):
+            found += re.findall(r"(?m)^HTTP_ADDR = (.*)$", GITEA)
     if listen := service.get("environment", {}).get("OVERLORD_LISTEN"):
         found.append(listen.rpartition(":")[0])
     return found
@@ -106,6 +112,22 @@ def test_nginx_listens_on_80_and_443_and_otherwise_on_loopback(node: Any) -> Non
     listens = re.findall(r"^\s*listen\s+(\S+?);|^\s*listen\s+(\S+)\s", config, re.M)
     addresses = {first or second for first, second in listens}
     assert addresses == {"80", "[::]:80", "443", "[::]:443", "127.0.0.1:8081"}
+
+
+def test_the_mirrors_are_listed_by_name_and_from_their_hosts_alone() -> None:
+    mirrors = (
+        GitMirror("config", "https://git.example.com/fleet/config.git"),
+        GitMirror("images", "https://git.example.com:8443/images"),
+        GitMirror("tools", "http://other.example.net/tools.git"),
+    )
+    files = render_stack(context(git_mirrors=mirrors))
+    assert files["gitea/mirrors.list"].decode().splitlines() == [
+        "config https://git.example.com/fleet/config.git",
+        "images https://git.example.com:8443/images",
+        "tools http://other.example.net/tools.git",
+    ]
+    config = files["gitea/app.ini"].decode()
+    assert "ALLOWED_DOMAINS = git.example.com,other.example.net\n" in config
 
 
 def test_grafana_can_be_left_out_and_nothing_of_it_stays() -> None:
@@ -304,7 +326,15 @@ def test_what_both_nodes_scrape_has_the_same_labels_on_both(node: Any) -> None:
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     assert set(jobs) == {
         *("agent", "alertmanager", "api", "node", "prometheus"),
-        *("blackbox", "cadvisor", "grafana", "loki", "postgres", "probe-node", "probe-public"),
+        *(
+            "blackbox",
+            "cadvisor",
+            "grafana",
+            "loki",
+            "postgres",
+            "probe-node",
+            "probe-public",
+        ),
         *("device", "device-netdata"),
     }
     for name in ("agent", "alertmanager", "node"):

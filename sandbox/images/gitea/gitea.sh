@@ -1,0 +1,3 @@
+#!/bin/sh
+# The program behind the name that the official image gives it.
+exec /app/gitea/gitea "$@"
