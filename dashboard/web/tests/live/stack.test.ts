@@ -10,7 +10,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 
-import type { APIRequestContext, Browser, Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 import { launch } from "../browser/launch";
@@ -24,7 +24,6 @@ const id = `web-test-${randomBytes(4).toString("hex")}`;
 
 let browser: Browser;
 let page: Page;
-let requests: APIRequestContext;
 let deviceToken: string;
 
 function required(name: string): string {
@@ -33,13 +32,21 @@ function required(name: string): string {
   return value;
 }
 
+/** From within the page: the browser knows names under .localhost, Node.js may not. */
 async function post(path: string, token: string, data?: unknown): Promise<unknown> {
-  const response = await requests.post(`${url}${path}`, {
-    headers: { Authorization: `Bearer ${token}` },
-    ...(data === undefined ? {} : { data }),
-  });
-  if (!response.ok()) throw new Error(`${path}: ${response.status()} ${await response.text()}`);
-  return response.json();
+  const { status, text } = await page.evaluate(
+    async ({ path, token, body }) => {
+      const headers = {
+        Authorization: `Bearer ${token}`,
+        ...(body === null ? {} : { "Content-Type": "application/json" }),
+      };
+      const answer = await fetch(path, { method: "POST", headers, body });
+      return { status: answer.status, text: await answer.text() };
+    },
+    { path, token, body: data === undefined ? null : JSON.stringify(data) },
+  );
+  if (status >= 300) throw new Error(`${path}: ${status} ${text}`);
+  return text ? JSON.parse(text) : null;
 }
 
 function report(status: string, message: string): Promise<unknown> {
@@ -66,7 +73,6 @@ beforeAll(async () => {
     viewport: { width: 1440, height: 900 },
     locale: "en-GB",
   });
-  requests = context.request;
   page = await context.newPage();
 }, 60_000);
 
