@@ -171,7 +171,12 @@ def https(url: str, token: Callable[[], str]) -> Send:
         else:
             connection = http.client.HTTPConnection(host, address.port, timeout=TIMEOUT)
         try:
-            headers = {"Authorization": f"Bearer {token()}", "Content-Type": "application/json"}
+            headers = {
+                "Authorization": f"Bearer {token()}",
+                "Content-Type": "application/json",
+                # Cloudflare's browser integrity check refuses a request without one.
+                "User-Agent": "overlord-agent",
+            }
             text = None if body is None else json.dumps(body).encode()
             connection.request(method, address.path.rstrip("/") + path, text, headers)
             answer = connection.getresponse()

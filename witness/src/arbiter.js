@@ -77,11 +77,14 @@ export class Arbiter extends DurableObject {
     return this.#answer(command, decision, now);
   }
 
-  /** @returns {Promise<FullView>} */
-  async view() {
+  /**
+   * @param {number} entries Of the history. Refusals have none, and what nodes read all day has few:
+   *   the plan counts rows that are read.
+   * @returns {Promise<FullView>}
+   */
+  async view(entries) {
     this.requests += 1;
-    // The history is left out of refusals: a standby that asks all day would read too many rows.
-    return { ...this.#view(Date.now()), history: this.storage.history() };
+    return { ...this.#view(Date.now()), history: this.storage.history(entries) };
   }
 
   /** The check of every minute. */

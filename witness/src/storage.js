@@ -55,9 +55,12 @@ export class Storage {
     );
   }
 
-  /** @returns {HistoryEntry[]} Newest first. */
-  history() {
-    const rows = this.#run("SELECT entry FROM history ORDER BY number DESC");
+  /**
+   * @param {number} most
+   * @returns {HistoryEntry[]} Newest first.
+   */
+  history(most) {
+    const rows = this.#run("SELECT entry FROM history ORDER BY number DESC LIMIT ?", most);
     return rows.map((row) => JSON.parse(String(row["entry"])));
   }
 

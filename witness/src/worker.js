@@ -9,8 +9,10 @@ import { Arbiter } from "./arbiter.js";
 import { callerOf } from "./auth.js";
 import { BadRequest, COMMAND_PATHS, readCommand } from "./commands.js";
 import { page } from "./page.js";
+import { KEPT_ENTRIES } from "./storage.js";
 
 const LARGEST_BODY = 4096;
+const SHORT_HISTORY = 20;
 const NEAR = "weur"; // where the servers are; a hint for the first start of the object only
 
 /** @type {ExportedHandler<Env>} */
@@ -29,9 +31,9 @@ const worker = {
     if (pathname !== "/" && pathname !== "/v1/state")
       return failure(404, `there is no ${pathname}`);
     if (request.method !== "GET") return failure(405, "use GET", { Allow: "GET" });
-    if (pathname === "/v1/state") return json(200, await arbiter(env).view());
+    if (pathname === "/v1/state") return json(200, await arbiter(env).view(SHORT_HISTORY));
     if (caller !== "operator") return failure(403, "this page is for operators");
-    return new Response(page(await arbiter(env).view()), {
+    return new Response(page(await arbiter(env).view(KEPT_ENTRIES)), {
       headers: {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",

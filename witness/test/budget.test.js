@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ONE, TWO, Witness } from "./support/witness.js";
+import { ONE, Witness } from "./support/witness.js";
 
 /** A day, as of 2026-11: pricing of Workers and of Durable Objects. */
 const FREE = {
@@ -33,7 +33,8 @@ test("a day of a healthy pair stays within the free plan", async (t) => {
   const before = (await witness.state()).usage;
   for (let ask = 0; ask < ASKS; ask += 1) {
     assert.equal((await witness.as(ONE, "/v1/lease/renew", { epoch })).status, 200);
-    assert.equal((await witness.acquire(TWO)).status, 409);
+    // A standby that may not take over only looks, which reads more than asking for the lease.
+    await witness.state();
   }
   for (let look = 0; look < 2 * LOOKS; look += 1) await witness.state();
   await witness.minute();

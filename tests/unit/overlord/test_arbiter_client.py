@@ -244,6 +244,7 @@ def test_each_request_shows_the_token_that_is_on_disk_now() -> None:
 
     def answer(request: BaseHTTPRequestHandler) -> bytes:
         shown.append(request.headers["Authorization"])
+        assert request.headers["User-Agent"] == "overlord-agent"
         return json.dumps(GRANT[1]).encode()
 
     tokens = iter(["one", "two"])
