@@ -322,6 +322,8 @@ def test_the_mirror_is_read_below_its_path_and_not_written() -> None:
         assert site.https("/git/overlord/config/raw/branch/main/manifest.json").status_code == 200
         assert site.seen[-1][0] == "gitea /overlord/config/raw/branch/main/manifest.json"
         asked = len(site.seen)
+        assert site.https("/git/metrics").status_code == 404
+        assert site.https("/git//metrics").status_code == 404
         with site.client() as client:
             for path in (
                 "/git/api/v1/repos/migrate",

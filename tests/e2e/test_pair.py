@@ -21,6 +21,7 @@ TARGETS = {
     "api": 1,
     "blackbox": 1,
     "cadvisor": 1,
+    "gitea": 1,
     "loki": 1,
     "node": 2,
     "postgres": 1,
@@ -229,7 +230,9 @@ def test_every_job_of_prometheus_is_up_on_both_nodes(pair: SandboxWorld) -> None
         return found
 
     def all_up(node: str) -> bool:
-        return table(node) == {job: ["1"] * count for job, count in TARGETS.items()}
+        wanted = {job: ["1"] * count for job, count in TARGETS.items()}
+        # It runs where the database takes writes, and rests on the other node.
+        return table(node) == wanted | {"gitea": ["1" if node == "vps-01" else "0"]}
 
     for node in NODES:
         try:

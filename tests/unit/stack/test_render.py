@@ -329,6 +329,7 @@ def test_what_both_nodes_scrape_has_the_same_labels_on_both(node: Any) -> None:
         *(
             "blackbox",
             "cadvisor",
+            "gitea",
             "grafana",
             "loki",
             "postgres",
