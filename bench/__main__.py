@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.measure import Cost, cost_of
+from drill.floors import bare_boot
 from tests.e2e.sandbox_world import (
     REPOSITORY,
     STACK,
     SandboxWorld,
     command,
-    eventually,
     project_copy,
 )
 
@@ -73,21 +72,6 @@ def empty_program(sandbox: SandboxWorld, folder: Path) -> Floor:
     preview = median_preview(sandbox, project, EMPTY_STACK)
     pulumi(sandbox, project, "stack", "rm", "--yes", "--stack", EMPTY_STACK)
     return Floor(preview, up)
-
-
-def bare_boot(sandbox: SandboxWorld) -> float:
-    """Time from the order of a server with an empty user_data to the end of its cloud-init."""
-    started = time.monotonic()
-    order = sandbox.order_server("bare", user_data="#cloud-config\n{}\n")
-    eventually(
-        "cloud-init of the bare server",
-        lambda: "status: done" in sandbox.on_node("bare", "cloud-init", "status", check=False).text,
-        300,
-        pause=0.2,
-    )
-    seconds = time.monotonic() - started
-    order.server.delete().wait_until_finished()
-    return seconds
 
 
 def main() -> int:

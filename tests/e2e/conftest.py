@@ -18,6 +18,7 @@ ORDER = (
     "test_drift",
     "test_failover",
     "test_rebuild",
+    "test_drill",
     "test_bad_boots",
     "test_deploy_key",  # after those that use the repository's own configuration
     "test_destroy",
