@@ -121,3 +121,9 @@ bench-preview: install ## a preview without a change beside an empty program's; 
 
 bench-ingest: venv ## statuses a second through the API, as ratios to COPY and SELECT 1 of the same run
 	@$(BIN)/python -m bench.ingest $(ARGS)
+
+drill: install ## lose both servers of the sandbox and get them back; ARGS="--megabytes 64" for less
+	@$(BIN)/python -m drill $(ARGS)
+
+recovery-kit: venv ## one sealed file with all that a new laptop needs: make recovery-kit STACK=prod
+	@$(BIN)/python -m recovery $(STACK) $(ARGS)

@@ -38,7 +38,10 @@ found = survey(settings, vendors.hetzner)
 
 hostnames = [settings.public_name, *map(settings.fqdn, NODES)]
 generations = {node: plan.generation for node, plan in found.plans.items()}
-secrets = Secrets("secrets", SecretsArgs(generations, hostnames, settings.secret_versions))
+secrets = Secrets(
+    "secrets",
+    SecretsArgs(generations, hostnames, settings.secret_versions, settings.protect),
+)
 origin = OriginCertificate(
     "origin", OriginCertificateArgs(settings.zone_id, hostnames, secrets.origin_csr, vendors.edge)
 )

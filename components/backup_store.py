@@ -45,7 +45,8 @@ class BackupStore(pulumi.ComponentResource):
             args,
             lock_days=backup.object_lock_days,
             lifecycle=[
-                LifecycleRule("database/", backup.database_retention_days, hidden),
+                # pgBackRest knows which full backup a later one still needs; age alone does not.
+                LifecycleRule("database/", 0, hidden),
                 LifecycleRule("metrics/", backup.metrics_retention_days, hidden),
                 LifecycleRule("config/", 0, hidden),
             ],

@@ -19,7 +19,7 @@ from components.settings import NODES, PRIMARY, Settings
 from components.sizing import Size
 from stack.limits import limits_for
 from stack.mirrors import GitMirror
-from stack.render import StackContext, render_stack
+from stack.render import BackupRepository, StackContext, render_stack
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _AGENT_DIR = "overlord"
@@ -143,6 +143,12 @@ def _stack_context(node: str, settings: Settings, size: Size, facts: BundleFacts
         retention_days=size.retention_days,
         retention_size=size.retention_size,
         environment=settings.environment,
+        backup=BackupRepository(
+            endpoint=settings.backup.endpoint,
+            region=settings.backup.region,
+            bucket=facts.buckets["data"],
+            retention_days=settings.backup.database_retention_days,
+        ),
         trusted_proxy_cidrs=tuple(sorted(facts.web_proxies)),
         alerts=settings.alerts.channels,
         grafana=settings.grafana,
@@ -172,6 +178,7 @@ def _node_document(node: str, settings: Settings, facts: BundleFacts) -> dict[st
             "region": backup.region,
             "buckets": dict(facts.buckets),
             "database_retention_days": backup.database_retention_days,
+            "object_lock_days": backup.object_lock_days,
             "metrics_retention_days": backup.metrics_retention_days,
         },
         "arbiter": {"url": settings.arbiter_url, "lease_seconds": settings.arbiter.lease_seconds}

@@ -53,11 +53,13 @@ class SecretsArgs:
         generations: by node, of its server; each server has a host key of its own.
         hostnames: names in the origin certificate's request.
         versions: by secret; a raised number replaces it.
+        protect: whether the key of the backups' encryption may not be deleted.
     """
 
     generations: Mapping[str, int]
     hostnames: Sequence[str]
     versions: Mapping[str, int]
+    protect: bool
 
 
 class Secrets(pulumi.ComponentResource):
@@ -69,6 +71,7 @@ class Secrets(pulumi.ComponentResource):
     admin_password_hash: pulumi.Output[str]
     origin_csr: pulumi.Output[str]
     postgres_certificate: pulumi.Output[str]
+    backup_cipher_key: pulumi.Output[str]
     deploy_key_number: int
     deploy_private_key: pulumi.Output[str]
     deploy_public_key: pulumi.Output[str]
@@ -95,6 +98,13 @@ class Secrets(pulumi.ComponentResource):
         }
         number = args.versions.get(DEPLOY_KEY, 1)
         deploy = deploy_keys(f"{name}-deploy-key", number, child)
+        # Never replaced: what was written with it can be read with it alone.
+        cipher = GeneratedSecret(
+            f"{name}-backup-cipher-key",
+            kind="password",
+            version=1,
+            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(protect=args.protect)),
+        )
         hosts = {
             node: host_key(f"{name}-host-key-{node}", generation, child)
             for node, generation in args.generations.items()
@@ -117,6 +127,7 @@ class Secrets(pulumi.ComponentResource):
         self.deploy_private_key = deploy.current.value
         self.deploy_public_key = deploy.current.public_key
         self.deploy_authorized_keys = deploy.authorised
+        self.backup_cipher_key = cipher.value
         self.host_private_keys = {node: key.value for node, key in hosts.items()}
         self.host_public_keys = {node: key.public_key for node, key in hosts.items()}
         self.register_outputs({"deployPublicKey": self.deploy_public_key})
@@ -140,6 +151,7 @@ class Secrets(pulumi.ComponentResource):
             "deploy_authorized_keys": self.deploy_authorized_keys,
             "origin_tls_cert": origin_certificate,
             "postgres_tls_cert": self.postgres_certificate,
+            "backup_cipher_key": self.backup_cipher_key,
             "b2_key_id": b2_key_id,
             "b2_key": b2_key,
             **({"acme_dns_token": acme_dns_token} if acme_dns_token else {}),

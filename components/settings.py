@@ -248,7 +248,7 @@ class Backup(_Model):
         default=30, description="days that archived logs are kept, 1 to 3650"
     )
     hidden_version_days: Days = Field(
-        default=7, description="days after which overwritten or deleted versions go, 1 to 3650"
+        default=15, description="days after which overwritten or deleted versions go, 1 to 3650"
     )
     adopt: bool = Field(
         default=False, description="true to take over buckets of these names that already exist"

@@ -17,6 +17,7 @@ from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import parse_document
 from overlord.actions.tls import Outcome, Tls
 from overlord.apply import Deployment, Plan
+from overlord.backup.cli import backup, restore
 from overlord.errors import OverlordError
 from overlord.facts.observe import Facts, observe, observe_slow
 from overlord.facts.services import (
@@ -51,6 +52,8 @@ def main() -> None:
 
 
 role_commands.add_to(main)
+main.add_command(backup)
+main.add_command(restore)
 
 
 @main.command()

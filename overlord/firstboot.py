@@ -19,7 +19,10 @@ from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import read_shared_secrets, share
 from overlord.actions.tls import Tls
 from overlord.arbiter import Arbiter, ArbiterSilentError, ArbiterState, https
+from overlord.backup.repository import parse_info
+from overlord.backup.restore import recovery_notes
 from overlord.commands.accounts import Accounts
+from overlord.commands.backup import BackupTool
 from overlord.commands.systemd import Systemd
 from overlord.commands.tailscale import Tailscale
 from overlord.errors import OverlordError
@@ -29,6 +32,8 @@ from overlord.facts.tailnet import read_tailnet
 from overlord.files import read_json, write, write_json
 from overlord.host import (
     AGENT_UNIT,
+    BACKUP_TIMERS,
+    BACKUP_UNITS,
     CERTIFICATE_TIMER,
     CERTIFICATE_UNIT,
     DOCKER_FILE,
@@ -52,7 +57,16 @@ from overlord.layout import stack_of
 from overlord.node import BootSettings, Node, read_boot_settings, read_node
 from overlord.paths import Paths
 from overlord.releases import Releases
-from overlord.roles.origin import Clone, Init, Keep, OriginFacts, Stop, Wait, decide_origin
+from overlord.roles.origin import (
+    Clone,
+    Init,
+    Keep,
+    OriginFacts,
+    Restore,
+    Stop,
+    Wait,
+    decide_origin,
+)
 from overlord.runner import CommandFailedError, Runner, SystemRunner, check
 from overlord.software import missing, needs, parse_os_release
 
@@ -62,6 +76,7 @@ IMAGES_NEED_BYTES = 4 * 1024**3
 ADDRESS_TIMEOUT = 120.0
 HEALTHY_TIMEOUT = 420.0
 ORIGIN_PAUSE = 2.0
+RESTORE_PAUSES = (10.0, 30.0, 0.0)
 KEY_REFUSED = ("expired", "invalid key", "not valid", "authkey", "already used", "been used")
 """What Tailscale and headscale say of a key that no longer opens the door."""
 AGAIN = "then run `sudo overlord-launch run`"
@@ -181,7 +196,7 @@ def journal(context: Context) -> Notes:
 
 def guard(context: Context) -> Notes:
     """The metadata address is not for containers. Before dockerd starts with our settings."""
-    _converge(context, unit_area(GUARD_UNIT, AGENT_UNIT, STACK_UNIT))
+    _converge(context, unit_area(GUARD_UNIT, AGENT_UNIT, STACK_UNIT, *BACKUP_UNITS))
     host_actions.ensure_running(GUARD_UNIT, context.runner, f"see `iptables -S`, {AGAIN}")
     return []
 
@@ -242,10 +257,12 @@ def _join(context: Context) -> None:
 
 
 def agent(context: Context) -> Notes:
-    """The node agent."""
+    """The node agent, and the timers of the backups: they ask it who leads."""
     with _unit_log(context, AGENT_UNIT):
         remedy = f"see `journalctl -u {AGENT_UNIT}`"
         host_actions.ensure_running(AGENT_UNIT, context.runner, remedy)
+    for timer in BACKUP_TIMERS:
+        host_actions.ensure_running(timer, context.runner, f"see `systemctl status {timer}`")
     return []
 
 
@@ -270,7 +287,7 @@ def images(context: Context) -> Notes:
 
 
 def database(context: Context) -> Notes:
-    """The database: kept, copied from the peer, or made where there never was any."""
+    """The database: kept, copied from the peer, restored, or made where there never was any."""
     _share_secrets(context)
     compose = stack_of(context.paths, context.node.name)
     tool = "database-tool"
@@ -290,6 +307,8 @@ def database(context: Context) -> Notes:
                     return [f"copied from {peer}"]
                 # The peer may have gone meanwhile: what it says now decides.
                 reason = f"copying from {peer} failed"
+            case Restore():
+                return _restore(context)
             case Wait(reason):
                 pass
             case Stop(what, remedy):
@@ -300,8 +319,22 @@ def database(context: Context) -> Notes:
         context.sleep(ORIGIN_PAUSE)
 
 
+def _restore(context: Context) -> Notes:
+    tool = BackupTool(stack_of(context.paths, context.node.name))
+    for pause in RESTORE_PAUSES:
+        result = context.runner.run(tool.restore(None))
+        if result.code == 0:
+            return ["restored the newest backup", *recovery_notes(result.output)]
+        context.sleep(pause)
+    raise CommandFailedError(
+        tool.restore(None),
+        result,
+        f"the backups are as they were; see docs/operations/disaster-recovery.md, {AGAIN}",
+    )
+
+
 def _origin_facts(context: Context, waited: float) -> OriginFacts:
-    return OriginFacts(
+    facts = OriginFacts(
         data=database_actions.has_database(context.paths),
         role=context.node.role,
         peer_name=context.node.peer,
@@ -309,6 +342,16 @@ def _origin_facts(context: Context, waited: float) -> OriginFacts:
         arbiter=_arbiters_word(context),
         waited=waited,
     )
+    return replace(facts, backup=_backup(context)) if facts.asks_for_backup else facts
+
+
+def _backup(context: Context) -> Literal["unclear", "none", "exists"]:
+    result = context.runner.run(BackupTool(stack_of(context.paths, context.node.name)).info())
+    try:
+        repository = parse_info(result.output if result.code == 0 else "")
+    except OverlordError:
+        return "unclear"
+    return "exists" if repository.backups else "none"
 
 
 def _arbiters_word(context: Context) -> Literal["none", "silent", "empty", "known"]:

@@ -26,6 +26,8 @@ GUARD_UNIT = "overlord-metadata-guard.service"
 CERTIFICATE_UNIT = "overlord-certificate.service"
 CERTIFICATE_TIMER = "overlord-certificate.timer"
 LOGS_UNIT = "overlord-logs.service"
+BACKUP_TIMERS = ("overlord-backup.timer", "overlord-restore-test.timer")
+BACKUP_UNITS = (*BACKUP_TIMERS, "overlord-backup.service", "overlord-restore-test.service")
 
 SYSCTL_FILE = "etc/sysctl.d/60-overlord.conf"
 DOCKER_FILE = "etc/docker/daemon.json"

@@ -64,6 +64,25 @@ class Node:
     """Address of the arbiter; None where promotion is by hand."""
 
 
+@dataclass(frozen=True)
+class BackupTerms:
+    """Where backups are, and for how many days they are kept."""
+
+    bucket: str
+    database_days: int
+    lock_days: int
+
+
+def read_backup_terms(paths: Paths, boot: BootSettings) -> BackupTerms:
+    """From node.json of the release in force; 0 where it does not say."""
+    data = read_json(paths.current / "nodes" / boot.node / "node.json").get("backup", {})
+    return BackupTerms(
+        bucket=data.get("buckets", {}).get("data", ""),
+        database_days=int(data.get("database_retention_days", 0)),
+        lock_days=int(data.get("object_lock_days", 0)),
+    )
+
+
 def read_boot_settings(paths: Paths) -> BootSettings:
     """Raises OverlordError when user_data left nothing usable."""
     data = read_json(paths.boot_settings)

@@ -61,6 +61,21 @@ class Paths:
         return self.state / "history.json"
 
     @property
+    def backup_watch(self) -> Path:
+        """Backups and archive as this node saw them last, while it led."""
+        return self.state / "backup.json"
+
+    @property
+    def samples_backup(self) -> Path:
+        """The last snapshot of Prometheus that this node put into the bucket."""
+        return self.state / "samples-backup.json"
+
+    @property
+    def restore_test(self) -> Path:
+        """The last restore test on this node."""
+        return self.state / "restore-test.json"
+
+    @property
     def tailnet_address(self) -> Path:
         """Last known tailnet address, used while the tailnet is away."""
         return self.state / "tailnet-address"
@@ -114,6 +129,11 @@ class Paths:
     def database_volume(self) -> Path:
         """Docker's volume with the database in its folder `pgdata`."""
         return self.root / "var/lib/docker/volumes/overlord_postgres-data/_data"
+
+    @property
+    def prometheus_volume(self) -> Path:
+        """Docker's volume with Prometheus's samples."""
+        return self.root / "var/lib/docker/volumes/overlord_prometheus-data/_data"
 
     @property
     def database_socket(self) -> Path:

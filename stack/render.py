@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -55,6 +56,31 @@ class StackError(ValueError):
 
 
 @dataclass(frozen=True)
+class BackupRepository:
+    """Where the database's backups are.
+
+    Args:
+        endpoint: https address of an S3 interface.
+        region: its region.
+        bucket: the bucket's name.
+        retention_days: how far back the database can be brought, in days.
+    """
+
+    endpoint: str
+    region: str
+    bucket: str
+    retention_days: int
+
+    path = "/database"
+    """In the bucket."""
+
+    @property
+    def host(self) -> str:
+        """Host of the endpoint, with the port if it names one."""
+        return urlsplit(self.endpoint).netloc
+
+
+@dataclass(frozen=True)
 class StackContext:
     """Everything that the stack of one node depends on.
 
@@ -70,6 +96,7 @@ class StackContext:
         retention_days: how long Prometheus keeps samples, in days.
         retention_size: how much disk Prometheus may fill, such as 60GB.
         environment: name of the deployment, such as prod; a label on every metric and alert.
+        backup: where the database's backups are.
         own_registry: registry of the images built from this repository; needed without a mirror.
         trusted_proxy_cidrs: networks whose CF-Connecting-IP header is believed; empty for none.
         peer_address: host name or address of the peer on the tailnet; None for its node name.
@@ -89,6 +116,7 @@ class StackContext:
     retention_days: int
     retention_size: str
     environment: str
+    backup: BackupRepository
     own_registry: str | None = None
     trusted_proxy_cidrs: tuple[str, ...] = ()
     peer_address: str | None = None
@@ -121,9 +149,18 @@ class StackContext:
         for field, number in (
             ("retention_days", self.retention_days),
             ("fleet_size", self.fleet_size),
+            ("backup.retention_days", self.backup.retention_days),
         ):
             if number < 1:
                 raise StackError(f"{field}: {number} is not a positive number")
+        for field, value in (
+            ("backup.endpoint", self.backup.host),
+            ("backup.region", self.backup.region),
+            ("backup.bucket", self.backup.bucket),
+        ):
+            # They stand unquoted in a file of lines.
+            if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", value):
+                raise StackError(f"{field}: {value!r} cannot be written down; see overlord:backup")
         missing = [name for name in SERVICES if name not in self.limits]
         if missing:
             raise StackError(f"limits: none for {', '.join(missing)}; see stack.limits.limits_for")
@@ -170,6 +207,7 @@ def _render(context: StackContext, catalogue: Catalogue) -> dict[str, bytes]:
         "public_name": context.public_name,
         "node_name": f"{context.node}.{context.domain}",
         "environment": context.environment,
+        "backup": context.backup,
         "fleet_size": context.fleet_size,
         "retention_days": context.retention_days,
         "retention_size": context.retention_size,

@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from overlord.agent.state import State, View, health, leader
+from overlord.backup.metrics import BackupCollector
+from overlord.paths import Paths
 from overlord.roles.decide import State as RoleName
 
 
@@ -155,8 +157,9 @@ def _role_families(state: State) -> Iterator[GaugeMetricFamily]:
         )
 
 
-def render(state: State) -> bytes:
+def render(state: State, paths: Paths = Paths()) -> bytes:  # noqa: B008 (frozen)
     """Text that Prometheus reads."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(FactsCollector(state))
+    registry.register(BackupCollector(paths))
     return generate_latest(registry)

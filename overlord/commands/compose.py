@@ -51,6 +51,22 @@ class Compose:
         """Start one service as the file says."""
         return self._command("up", "--detach", "--no-deps", service, timeout=300)
 
+    def execute(self, service: str, *args: str, timeout: float = 120.0) -> Command:
+        """Run a program in a service's running container."""
+        return self._command("exec", "--no-TTY", service, *args, timeout=timeout)
+
+    def run_once(
+        self, service: str, *args: str, volume: str = "", timeout: float = 120.0
+    ) -> Command:
+        """Run a program in a container of its own, set up as a service, in place of its own entry
+        point, and with one more volume if it needs one."""
+        mount = ("--volume", volume) if volume else ()
+        return self._command(
+            *("run", "--rm", "--no-TTY", "--no-deps", "--quiet-pull", *mount),
+            *("--entrypoint", args[0], service, *args[1:]),
+            timeout=timeout,
+        )
+
     def stop_service(self, service: str) -> Command:
         """Stop one service in its grace period."""
         return self._command("stop", service, timeout=180)

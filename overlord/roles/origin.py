@@ -29,6 +29,14 @@ class OriginFacts:
     """Not configured; does not answer; knows of no database; knows one."""
     waited: float
     """Seconds."""
+    backup: Literal["unread", "unclear", "none", "exists"] = "unread"
+    """Not looked for; no clear answer; the repository can be read and holds none; it holds one."""
+
+    @property
+    def asks_for_backup(self) -> bool:
+        """Whether the decision depends on the backups: a look at them takes seconds."""
+        here = self.data or bool(self.peer and (self.peer.data or self.peer.primary))
+        return not here and self.role == "primary"
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,11 @@ class Clone:
     """Copy the peer's."""
 
     peer: str
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Bring back the newest backup."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class Stop:
     remedy: str
 
 
-Origin = Keep | Clone | Init | Wait | Stop
+Origin = Keep | Clone | Restore | Init | Wait | Stop
 
 
 def decide_origin(facts: OriginFacts) -> Origin:
@@ -86,6 +99,21 @@ def decide_origin(facts: OriginFacts) -> Origin:
             f"{name} is not primary" if peer else f"{name} does not answer over the tailnet",
             f"bring {name} up: this node copies its database",
         )
+    if facts.backup in ("unread", "unclear"):
+        return _wait(
+            facts,
+            "the backup repository cannot be read, so nobody can say whether the pair has a backup",
+            "check the node's B2 key and that B2 answers: `sudo overlordctl backup list`",
+        )
+    if facts.backup == "exists":
+        if peer:
+            # Neither node has the database any more: nothing is newer than the backup.
+            return Restore()
+        return _wait(
+            facts,
+            f"there is a backup, and {name} does not answer: it may have a newer database",
+            f"bring {name} up; if it is lost for good, `sudo overlordctl restore --yes`",
+        )
     if facts.arbiter == "silent":
         return _wait(
             facts,
@@ -96,7 +124,7 @@ def decide_origin(facts: OriginFacts) -> Origin:
         return _wait(
             facts,
             f"the pair has had a database, and neither this node nor {name} can show it",
-            f"bring {name} up, or restore from backup",
+            f"bring {name} up: there is no backup",
         )
     if facts.arbiter == "empty" or peer:
         return Init()

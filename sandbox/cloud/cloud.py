@@ -252,7 +252,8 @@ class Cloud:
 
     def _tls(self, names: list[str], addresses: tuple[Address, ...]) -> ssl.SSLContext:
         hosts = sorted({host for host, _ in addresses} | {"127.0.0.1"})
-        names = [*names, "localhost"]
+        # The addresses as names too: pgBackRest compares with nothing else.
+        names = [*names, "localhost", *hosts]
         return certificates.server_context(*certificates.issue(self._setup.ca_dir, names, hosts))
 
 

@@ -12,7 +12,14 @@ from tests.config.conftest import RenderedNode
 from tests.support.programs import check, command
 
 TAILNET_IP = "100.64.0.1"
-ON_EVERY_NODE = {"/", "/etc/ssl/certs", "/sys", "/var/lib/docker/image", "/var/run/docker.sock"}
+ON_EVERY_NODE = {
+    "/",
+    "/etc/ssl/certs",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/sys",
+    "/var/lib/docker/image",
+    "/var/run/docker.sock",
+}
 
 
 def resolved(rendered: RenderedNode) -> dict[str, Any]:

@@ -114,10 +114,15 @@ def ca_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def setup(tmp_path: Path, ca_dir: Path) -> Setup:
+    return new_setup(tmp_path, ca_dir)
+
+
+def new_setup(folder: Path, ca_dir: Path) -> Setup:
+    """A cloud's setup with its state in a folder, its tokens fresh."""
     tokens = {name: secrets.token_hex(20) for name in Tokens.model_fields}
-    (tmp_path / "tokens.json").write_text(json.dumps(tokens))
+    (folder / "tokens.json").write_text(json.dumps(tokens))
     return Setup(
-        state_dir=tmp_path,
+        state_dir=folder,
         ca_dir=ca_dir,
         zone=ZONE,
         zone_id=secrets.token_hex(16),

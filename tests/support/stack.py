@@ -7,7 +7,7 @@ from typing import Any
 
 from stack.limits import limits_for
 from stack.mirrors import GitMirror
-from stack.render import StackContext
+from stack.render import BackupRepository, StackContext
 
 VPS_01 = StackContext(
     node="vps-01",
@@ -22,6 +22,12 @@ VPS_01 = StackContext(
     retention_size="60GB",
     environment="test",
     git_mirrors=(GitMirror("fleet-config", "https://git.example.com/fleet/config.git"),),
+    backup=BackupRepository(
+        endpoint="https://s3.eu-central-003.backblazeb2.com",
+        region="eu-central-003",
+        bucket="overlord-test-data",
+        retention_days=30,
+    ),
     trusted_proxy_cidrs=("173.245.48.0/20", "2400:cb00::/32"),
 )
 VPS_02 = replace(VPS_01, node="vps-02", peer="vps-01", role="standby")

@@ -41,7 +41,7 @@ COMMON = {
     BUCKET: 3,
     "pulumi-python:dynamic:BundleObject": 1,
     "pulumi-python:dynamic:LaunchTicket": 2,
-    "pulumi-python:dynamic:GeneratedSecret": 19,
+    "pulumi-python:dynamic:GeneratedSecret": 20,
     "cloudflare:index/originCaCertificate:OriginCaCertificate": 1,
     "cloudflare:index/zoneSetting:ZoneSetting": 4,
     "cloudflare:index/ruleset:Ruleset": 2,
@@ -215,7 +215,7 @@ def test_data_and_bundles_are_locked_and_logs_are_not(sandbox: Recording) -> Non
         rule["prefix"]: rule["expireDays"]
         for rule in buckets["overlord-sandbox-data"].inputs["lifecycle"]
     }
-    assert rules == {"database/": 30, "metrics/": 7, "config/": 0}
+    assert rules == {"database/": 0, "metrics/": 7, "config/": 0}
 
 
 def test_the_load_balancer_asks_who_leads_and_prefers_the_primary(sandbox: Recording) -> None:
@@ -315,6 +315,7 @@ def test_the_secrets_document_has_what_the_node_needs(sandbox: Recording, node: 
         "origin_tls_cert",
         "b2_key_id",
         "b2_key",
+        "backup_cipher_key",
         "api_enrol_token",
         "api_operator_token",
         "grafana_admin_password",

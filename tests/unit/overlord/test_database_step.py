@@ -14,9 +14,11 @@ from overlord.firstboot import Context
 from overlord.roles.origin import PATIENCE
 from overlord.runner import Command, Result
 from tests.unit.overlord.fakes import FakeRunner
+from tests.unit.overlord.test_backup import info
 from tests.unit.overlord.test_firstboot import make_context
 
 EMPTY = Peer("vps-02", "unknown", False, 0, data=False)
+NO_BACKUP = {" info": Result(0, info(2, 2, ()))}
 PRIMARY = Peer("vps-02", "primary", True, 2, data=True, migrated=True)
 
 
@@ -28,7 +30,7 @@ def context(root: Path, runner: FakeRunner, peer: Callable[[str], Peer | None]) 
 
 
 def test_the_first_primary_makes_an_empty_database(tmp_path: Path) -> None:
-    runner = FakeRunner()
+    runner = FakeRunner(NO_BACKUP)
     assert firstboot.database(context(tmp_path, runner, lambda _: EMPTY)) == ["made an empty one"]
     assert runner.ran("run --rm --no-TTY --no-deps --quiet-pull database-tool init")
 
@@ -57,12 +59,38 @@ def test_a_copy_that_fails_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_never_answers_ends_the_step_with_a_remedy(tmp_path: Path) -> None:
-    found = context(tmp_path, FakeRunner(), lambda _: None)
+    found = context(tmp_path, FakeRunner(NO_BACKUP), lambda _: None)
     with pytest.raises(OverlordError) as failure:
         firstboot.database(found)
     assert found.clock() >= PATIENCE
     assert "vps-02" in failure.value.what
     assert "overlord-launch run" in failure.value.remedy
+
+
+def test_when_no_node_has_the_database_the_newest_backup_is_restored(tmp_path: Path) -> None:
+    report = '{"bytes": 5000000, "fetch_seconds": 7, "replay_seconds": 2, "last_commit": 1000.0}'
+    runner = FakeRunner({" info": Result(0, info()), "restore": Result(0, f"a line\n{report}\n")})
+    assert firstboot.database(context(tmp_path, runner, lambda _: EMPTY)) == [
+        "restored the newest backup",
+        "5 MB, fetched in 7 s, log replayed in 2 s",
+        "last transaction 1970-01-01 00:16:40 UTC",
+    ]
+    assert not runner.ran("database-tool init")
+
+
+def test_a_restore_that_fails_is_tried_again_and_then_named(tmp_path: Path) -> None:
+    runner = FakeRunner({" info": Result(0, info()), "restore": Result(1, "", "no route to host")})
+    with pytest.raises(OverlordError, match="no route to host"):
+        firstboot.database(context(tmp_path, runner, lambda _: EMPTY))
+    assert len([line for line in runner.lines if "database-tool restore" in line]) == 3
+    assert not runner.ran("database-tool init")
+
+
+def test_no_database_is_made_while_the_bucket_cannot_be_read(tmp_path: Path) -> None:
+    runner = FakeRunner({" info": Result(1, "", "403")})
+    with pytest.raises(OverlordError, match="backup repository cannot be read"):
+        firstboot.database(context(tmp_path, runner, lambda _: EMPTY))
+    assert not runner.ran("database-tool init")
 
 
 def test_the_schema_is_due_again_when_a_password_or_the_image_changes(tmp_path: Path) -> None:

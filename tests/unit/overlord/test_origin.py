@@ -13,6 +13,7 @@ from overlord.roles.origin import (
     Init,
     Keep,
     OriginFacts,
+    Restore,
     Stop,
     Wait,
     decide_origin,
@@ -31,6 +32,7 @@ def facts(**changes: Any) -> OriginFacts:
         "peer": None,
         "arbiter": "none",
         "waited": 0.0,
+        "backup": "none",
     }
     return OriginFacts(**{**found, **changes})
 
@@ -55,6 +57,19 @@ def facts(**changes: Any) -> OriginFacts:
         ({"arbiter": "known", "peer": peer(False, False)}, Wait),
         ({"arbiter": "silent", "peer": peer(False, False)}, Wait),
         ({"arbiter": "silent", "peer": peer(True, True)}, Clone),
+        ({"backup": "exists", "peer": peer(False, False)}, Restore),
+        ({"backup": "exists", "peer": peer(False, False), "arbiter": "known"}, Restore),
+        ({"backup": "exists", "peer": peer(True, True)}, Clone),
+        ({"backup": "exists", "peer": peer(False, True)}, Wait),
+        # The peer may have a newer database than the backup.
+        ({"backup": "exists"}, Wait),
+        ({"backup": "exists", "waited": PATIENCE}, Stop),
+        ({"backup": "exists", "peer": peer(False, False), "role": "standby"}, Wait),
+        # What cannot be read is not empty.
+        ({"backup": "unclear", "peer": peer(False, False)}, Wait),
+        ({"backup": "unclear", "arbiter": "empty"}, Wait),
+        ({"backup": "unread", "arbiter": "empty", "peer": peer(False, False)}, Wait),
+        ({"backup": "unclear", "peer": peer(False, False), "waited": PATIENCE}, Stop),
         ({"waited": PATIENCE}, Stop),
         ({"waited": PATIENCE, "role": "standby"}, Stop),
         ({"waited": PATIENCE, "peer": peer(True, True)}, Clone),
@@ -74,6 +89,7 @@ any_facts = st.builds(
     peer=st.none() | st.builds(peer, st.booleans(), st.booleans(), st.booleans()),
     arbiter=st.sampled_from(["none", "silent", "empty", "known"]),
     waited=st.floats(0, 2 * PATIENCE),
+    backup=st.sampled_from(["unread", "unclear", "none", "exists"]),
 )
 
 
@@ -85,6 +101,17 @@ def test_a_new_database_is_made_only_where_nobody_can_have_one(one: OriginFacts)
         assert one.peer is None or not (one.peer.data or one.peer.primary)
         assert one.arbiter in ("none", "empty")
         assert one.peer is not None or one.arbiter == "empty"
+        assert one.backup == "none"
+
+
+@given(any_facts)
+def test_a_backup_is_restored_only_where_no_node_has_the_database(one: OriginFacts) -> None:
+    if isinstance(decide_origin(one), Restore):
+        assert not one.data
+        assert one.peer is not None
+        assert not one.peer.data
+        assert not one.peer.primary
+        assert one.asks_for_backup
 
 
 @given(any_facts)

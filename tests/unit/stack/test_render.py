@@ -306,7 +306,12 @@ def test_prometheus_keeps_by_time_and_by_size_and_cannot_be_stopped_over_http() 
     command = compose_of(VPS_01)["services"]["prometheus"]["command"]
     assert "--storage.tsdb.retention.time=90d" in command
     assert "--storage.tsdb.retention.size=60GB" in command
-    assert not any("enable-lifecycle" in flag or "admin-api" in flag for flag in command)
+    assert not any("enable-lifecycle" in flag for flag in command)
+    # Snapshots need the admin API, which can delete as well: for the machine itself alone.
+    assert "--web.enable-admin-api" in command
+    assert [flag for flag in command if "listen-address" in flag] == [
+        "--web.listen-address=127.0.0.1:9090"
+    ]
 
 
 @NODES

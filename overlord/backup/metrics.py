@@ -1,0 +1,90 @@
+"""Backups and restore tests as Prometheus metrics, from what was written down."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily
+
+from overlord.backup.state import (
+    RestoreTest,
+    Samples,
+    Watch,
+    read_restore_test,
+    read_samples,
+    read_watch,
+)
+from overlord.paths import Paths
+
+
+class BackupCollector:
+    """Makes metrics of the files when asked."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing for what this node has never done."""
+        if watch := read_watch(self._paths):
+            yield from _present(_of_watch(watch))
+        if samples := read_samples(self._paths):
+            yield from _present(_of_samples(samples))
+        if test := read_restore_test(self._paths):
+            yield from _present(_of_test(test))
+
+
+Row = tuple[str, str, float | None]
+
+
+def _present(rows: tuple[Row, ...]) -> Iterator[GaugeMetricFamily]:
+    for name, text, value in rows:
+        if value is not None:
+            yield GaugeMetricFamily(f"overlord_{name}", text, float(value))
+
+
+def _of_watch(watch: Watch) -> tuple[Row, ...]:
+    return (
+        ("backup_seen_timestamp_seconds", "Last look at the repository", watch.seen or None),
+        ("backup_tried_timestamp_seconds", "Last try to look at it", watch.tried),
+        ("backup_failed", "1 after a failed look or backup", bool(watch.error)),
+        ("backup_last_timestamp_seconds", "End of the newest backup", watch.newest),
+        ("backup_last_full_timestamp_seconds", "End of the newest full one", watch.newest_full),
+        ("backup_duration_seconds", "Time that the newest backup took", watch.seconds),
+        ("backup_database_bytes", "Database in the newest backup", watch.database_bytes),
+        ("backup_stored_bytes", "All backups in the bucket", watch.stored_bytes),
+        ("backup_size_ratio", "Newest size to what was usual", watch.size_ratio),
+        ("archive_waiting_segments", "WAL not archived yet", watch.archive_waiting),
+        (
+            "archive_behind_seconds",
+            "Age of the oldest WAL that is not archived yet, at the last look",
+            max(0.0, watch.seen - watch.archive_oldest_waiting)
+            if watch.archive_oldest_waiting
+            else 0.0,
+        ),
+        ("archive_last_timestamp_seconds", "Last WAL archived", watch.archive_last),
+    )
+
+
+def _of_samples(samples: Samples) -> tuple[Row, ...]:
+    return (
+        ("metrics_backup_failed", "1 after a failed snapshot", bool(samples.error)),
+        (
+            "metrics_backup_timestamp_seconds",
+            "Last snapshot of Prometheus in the bucket",
+            samples.ended or None,
+        ),
+        ("metrics_backup_bytes", "Size of that snapshot", samples.bytes),
+    )
+
+
+def _of_test(test: RestoreTest) -> tuple[Row, ...]:
+    return (
+        ("restore_test_ok", "1 after a restore that was proved good", test.ok),
+        ("restore_test_timestamp_seconds", "End of the last restore test", test.ended),
+        ("restore_test_good_timestamp_seconds", "Last restore proved good", test.last_good),
+        ("restore_test_duration_seconds", "Time that the restore test took", test.seconds),
+        (
+            "restore_test_recovery_point_seconds",
+            "Age of the newest transaction in the restored database when the test began",
+            test.recovery_point_age,
+        ),
+        ("restore_test_bytes", "Size of the restored database", test.bytes),
+    )

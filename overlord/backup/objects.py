@@ -1,0 +1,146 @@
+"""Writes to the data bucket, as B2 wants it: an MD5 with everything that goes into a locked bucket,
+and none of the checksum headers of newer SDKs."""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from overlord.errors import OverlordError
+from overlord.fetch import SYSTEM_TRUST
+from overlord.node import BundleStore
+
+PART_BYTES = 32 * 1024**2
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket and a client for it."""
+
+    name: str
+    client: Any
+
+    def upload(self, key: str, source: BinaryIO) -> int:
+        """Store all that can be read, in parts; returns how many bytes. Raises OverlordError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return self._upload(key, source)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "?")
+            raise OverlordError(
+                f"{key} could not be stored in bucket {self.name}: {code}",
+                "check the node's B2 key and what it may do: docs/operations/production.md",
+            ) from None
+        except BotoCoreError as error:
+            raise OverlordError(
+                f"{key} could not be stored in bucket {self.name}: {type(error).__name__}",
+                "is B2 reachable from the node?",
+            ) from None
+
+    def fetch_as_of(self, prefix: str, moment: datetime, folder: Path) -> int:
+        """Fetch what was below a prefix at a moment, whatever was hidden or overwritten since;
+        returns how many objects. Raises OverlordError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            wanted = self._versions_as_of(prefix, moment)
+            for key, version in sorted(wanted.items()):
+                target = folder / key.removeprefix(prefix)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as file:
+                    answer = self.client.get_object(Bucket=self.name, Key=key, VersionId=version)
+                    for chunk in answer["Body"].iter_chunks(1024**2):
+                        file.write(chunk)
+        except (ClientError, BotoCoreError) as error:
+            raise OverlordError(
+                f"bucket {self.name} could not be read as of {moment:%Y-%m-%d %H:%M:%S} UTC: "
+                f"{type(error).__name__}",
+                "check the node's B2 key and that B2 answers: `overlordctl backup list`",
+            ) from None
+        return len(wanted)
+
+    def _versions_as_of(self, prefix: str, moment: datetime) -> dict[str, str]:
+        """The version in force at a moment, by key; keys that were hidden then are left out."""
+        newest: dict[str, tuple[datetime, str | None]] = {}
+        pages = self.client.get_paginator("list_object_versions")
+        for page in pages.paginate(Bucket=self.name, Prefix=prefix):
+            for kind in ("Versions", "DeleteMarkers"):
+                for one in page.get(kind, ()):
+                    when, key = one["LastModified"], one["Key"]
+                    if when <= moment and (key not in newest or when >= newest[key][0]):
+                        newest[key] = (when, one["VersionId"] if kind == "Versions" else None)
+        return {key: version for key, (_, version) in newest.items() if version is not None}
+
+    def _upload(self, key: str, source: BinaryIO) -> int:
+        where = {"Bucket": self.name, "Key": key}
+        upload = {**where, "UploadId": self.client.create_multipart_upload(**where)["UploadId"]}
+        done, size = [], 0
+        try:
+            for number, part in enumerate(_parts(source), start=1):
+                digest = base64.b64encode(hashlib.md5(part, usedforsecurity=False).digest())
+                answer = self.client.upload_part(
+                    **upload, PartNumber=number, Body=part, ContentMD5=digest.decode()
+                )
+                done.append({"PartNumber": number, "ETag": answer["ETag"]})
+                size += len(part)
+            self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": done})
+        except BaseException:
+            # What is uploaded is paid for, even if it is no object yet.
+            self.client.abort_multipart_upload(**upload)
+            raise
+        return size
+
+
+def _parts(source: BinaryIO) -> Iterator[bytes]:
+    """At least one, and all but the last of one size."""
+    part = _read(source)
+    yield part
+    while len(part) == PART_BYTES:
+        part = _read(source)
+        if part:
+            yield part
+
+
+def _read(source: BinaryIO) -> bytes:
+    """Up to a part's size: a pipe gives less at a time."""
+    chunks: list[bytes] = []
+    missing = PART_BYTES
+    while missing and (chunk := source.read(missing)):
+        chunks.append(chunk)
+        missing -= len(chunk)
+    return b"".join(chunks)
+
+
+def open_bucket(
+    store: BundleStore, name: str, key_id: str, key: str, trust: str = SYSTEM_TRUST
+) -> Bucket:
+    """A bucket at the store's endpoint."""
+    # Slow to import, and only needed here.
+    import boto3
+    from botocore.config import Config
+
+    options: dict[str, Any] = {
+        "signature_version": "s3v4",
+        "retries": {"max_attempts": 6, "mode": "standard"},
+        "connect_timeout": 10,
+        "read_timeout": 120,
+        "s3": {"addressing_style": "path"},
+    }
+    if "request_checksum_calculation" in Config.OPTION_DEFAULTS:
+        # Distributions of 2025 and later have an SDK that would send what B2 refuses.
+        options["request_checksum_calculation"] = "when_required"
+        options["response_checksum_validation"] = "when_required"
+    client = boto3.client(  # type: ignore[no-untyped-call]
+        "s3",
+        endpoint_url=store.endpoint,
+        region_name=store.region,
+        aws_access_key_id=key_id,
+        aws_secret_access_key=key,
+        verify=trust,
+        config=Config(**options),  # type: ignore[no-untyped-call]
+    )
+    return Bucket(name, client)

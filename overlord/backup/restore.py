@@ -1,0 +1,123 @@
+"""The database back from a backup: in its place, or as a copy in a folder."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from overlord.backup.manager import REACH, Manager
+from overlord.backup.repository import Backup
+from overlord.commands.backup import BackupTool
+from overlord.commands.compose import Compose
+from overlord.errors import OverlordError
+from overlord.paths import Paths
+from overlord.runner import Runner, check
+
+POSTGRES_USER = 999
+"""Of the database's container, which has to write into the folder."""
+
+
+def recovery_notes(output: str) -> list[str]:
+    """What a recovery reported of itself, for people; nothing where it is not understood."""
+    for line in output.splitlines():
+        try:
+            report = json.loads(line)
+            size, fetch = int(report["bytes"]), int(report["fetch_seconds"])
+            replay, commit = int(report["replay_seconds"]), report["last_commit"]
+        except (ValueError, TypeError, KeyError):
+            continue
+        notes = [f"{size / 1000**2:.0f} MB, fetched in {fetch} s, log replayed in {replay} s"]
+        if commit:
+            moment = datetime.fromtimestamp(float(commit), UTC)
+            notes.append(f"last transaction {moment:%Y-%m-%d %H:%M:%S} UTC")
+        return notes
+    return []
+
+
+@dataclass(frozen=True)
+class Restore:
+    """One restore.
+
+    Args:
+        at: the moment to go back to, None for the newest.
+        to: folder of this machine for a copy, None for the database's own place.
+        fetch: fetches the repository as it was at an earlier moment into a folder, and returns
+            how many objects; None to use the repository as it is.
+    """
+
+    paths: Paths
+    runner: Runner
+    compose: Compose
+    manager: Manager
+    at: datetime | None
+    to: Path | None
+    say: Callable[[str], object]
+    fetch: Callable[[Path], int] | None = None
+
+    def plan(self) -> list[str]:
+        """What would be done. Raises OverlordError when it cannot be."""
+        if self.fetch:
+            # What is in the bucket now may be an intruder's work.
+            return [f"from the bucket as it was, into {self.to}; nothing else is touched"]
+        source = self._source()
+        ended = datetime.fromtimestamp(source.ended, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        goal = f"{self.at:%Y-%m-%d %H:%M:%S}" if self.at else "the end of the archived log"
+        lines = [
+            f"from {source.kind} backup {source.label} of {ended} UTC, "
+            f"{source.database_bytes / 1000**3:.2f} GB, the log replayed to {goal}",
+        ]
+        if self.to:
+            return [*lines, f"into {self.to}; the running database is not touched"]
+        return [
+            *lines,
+            "in place of this node's database, which is kept aside on its volume",
+            "PostgreSQL of this node is stopped meanwhile; the other node has to be stopped before "
+            "and rebuilt after: docs/operations/restore.md",
+        ]
+
+    def run(self) -> None:
+        """Do it. Raises OverlordError; the database that was there is then still there."""
+        at = f"{self.at:%Y-%m-%d %H:%M:%S.%f}+00" if self.at else None
+        with self.manager.alone():
+            if self.to:
+                self._copy(at, self.to)
+            else:
+                self._in_place(at)
+
+    def _source(self) -> Backup:
+        backups = self.manager.repository().backups
+        if self.at:
+            backups = tuple(one for one in backups if one.ended < self.at.timestamp())
+        if not backups:
+            before = f" before {self.at:%Y-%m-%d %H:%M:%S} UTC" if self.at else ""
+            raise OverlordError(
+                f"there is no backup{before}", "`overlordctl backup list` shows what there is"
+            )
+        return backups[-1]
+
+    def _copy(self, at: str | None, folder: Path) -> None:
+        if folder.exists() and any(folder.iterdir()):
+            raise OverlordError(f"{folder} is not empty", "give an empty or new folder")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chown(folder, POSTGRES_USER, POSTGRES_USER)
+        if self.fetch:
+            count = self.fetch(folder / "repository")
+            self.say(f"fetched {count} objects")
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, POSTGRES_USER, POSTGRES_USER)
+        command = BackupTool(self.compose).copy(at, folder.absolute(), bool(self.fetch))
+        check(self.runner, command, REACH)
+        self.say(f"{folder}/pgdata is a database, shut down; docs/operations/restore.md reads it")
+
+    def _in_place(self, at: str | None) -> None:
+        tool = BackupTool(self.compose)
+        check(self.runner, self.compose.stop_service("postgres"), "see `docker ps`")
+        try:
+            output = check(self.runner, tool.restore(at), REACH).output
+        finally:
+            check(self.runner, self.compose.start("postgres"), "see `docker ps`")
+        for note in recovery_notes(output):
+            self.say(note)
+        self.say("restored; the agent lets it take writes when this node may")

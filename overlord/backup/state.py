@@ -1,0 +1,103 @@
+"""What this node knows of the backups, on disk: for metrics and for `overlordctl backup list`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from overlord.files import read_json, write_json
+from overlord.paths import Paths
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The repository and the archive, as the node that leads saw them last. Times are seconds
+    since the epoch."""
+
+    seen: float = 0.0
+    newest: float | None = None
+    """End of the newest backup."""
+    newest_full: float | None = None
+    backups: int = 0
+    seconds: float | None = None
+    """How long the newest backup took."""
+    database_bytes: int | None = None
+    stored_bytes: int = 0
+    size_ratio: float | None = None
+    archive_waiting: int = 0
+    """Pieces of the log that are not in the archive yet."""
+    archive_oldest_waiting: float | None = None
+    archive_last: float | None = None
+    error: str = ""
+    """Why the last look or the last backup failed; empty when it did not."""
+    tried: float = 0.0
+
+
+@dataclass(frozen=True)
+class RestoreTest:
+    """The last restore test on this node."""
+
+    ended: float = 0.0
+    ok: bool = False
+    faults: tuple[str, ...] = ()
+    seconds: float = 0.0
+    recovery_point_age: float | None = None
+    """How much older than the test's start the newest transaction in the restored database was."""
+    bytes: int = 0
+    label: str = ""
+    last_good: float | None = None
+    """When a restore was last proved good on this node."""
+    good_rows: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each table at that time."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The last snapshot of Prometheus that this node put into the bucket."""
+
+    ended: float = 0.0
+    bytes: int = 0
+    error: str = ""
+    """Why the last try failed; empty when it did not."""
+
+
+T = TypeVar("T", Watch, RestoreTest, Samples)
+
+
+def read_watch(paths: Paths) -> Watch | None:
+    """None where this node has never looked."""
+    return _read(paths.backup_watch, Watch)
+
+
+def write_watch(paths: Paths, watch: Watch) -> None:
+    """Remember."""
+    write_json(paths.backup_watch, asdict(watch))
+
+
+def read_restore_test(paths: Paths) -> RestoreTest | None:
+    """None where there was never a test."""
+    return _read(paths.restore_test, RestoreTest)
+
+
+def write_restore_test(paths: Paths, test: RestoreTest) -> None:
+    """Remember."""
+    write_json(paths.restore_test, asdict(test))
+
+
+def read_samples(paths: Paths) -> Samples | None:
+    """None where there was never a snapshot."""
+    return _read(paths.samples_backup, Samples)
+
+
+def write_samples(paths: Paths, samples: Samples) -> None:
+    """Remember."""
+    write_json(paths.samples_backup, asdict(samples))
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    data: dict[str, Any] = read_json(path)
+    known = {one.name for one in fields(kind)}
+    given = {name: value for name, value in data.items() if name in known}
+    if "faults" in given:
+        given["faults"] = tuple(given["faults"])
+    return kind(**given) if given else None

@@ -1,0 +1,76 @@
+"""What the database's own container does for its backups."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlord.commands.compose import Compose
+from overlord.runner import Command
+
+TOOL = "/etc/overlord/postgres/pgbackrest-tool"
+SCRATCH = "/var/lib/postgresql/data/restore-test"
+"""Where the restore test works, on the database's volume and beside the database."""
+_GENTLY = ("nice", "-n", "15", "ionice", "-c", "3")
+_HOURS = 3600.0
+
+
+@dataclass(frozen=True)
+class BackupTool:
+    """Commands of pgbackrest-tool, in the running database's container or in one of its own."""
+
+    compose: Compose
+
+    def info(self) -> Command:
+        """What is in the repository, as JSON. In a container of its own: the database may be down
+        or not there yet."""
+        return self._alone("--output=json", "info", timeout=120)
+
+    def stanza_create(self) -> Command:
+        """Prepare the repository; refused where it belongs to another database."""
+        return self._beside("stanza-create", timeout=120)
+
+    def archiver(self) -> Command:
+        """How far the archive is behind, as JSON."""
+        return self._beside("archiver", timeout=30)
+
+    def mark(self, token: str) -> Command:
+        """Write the row that the next restore has to find."""
+        return self._beside("mark", token, timeout=600)
+
+    def backup(self, kind: str) -> Command:
+        """A backup, `full` or `diff`, in the background of everything else. What an interrupted
+        one has stored already is taken over."""
+        level = "--log-level-console=info"
+        return self._beside(f"--type={kind}", level, "backup", prefix=_GENTLY, timeout=12 * _HOURS)
+
+    def examine(self) -> Command:
+        """Restore the newest backup into the scratch folder and look at all of it."""
+        return self._alone("examine", SCRATCH, prefix=_GENTLY, timeout=12 * _HOURS)
+
+    def clear_scratch(self) -> Command:
+        """Remove what a restore test left, whole or not."""
+        return self.compose.run_once("database-tool", "rm", "-rf", SCRATCH, timeout=600)
+
+    def restore(self, at: str | None) -> Command:
+        """Put the database back in its place while its server is stopped."""
+        target = ("--at", at) if at else ()
+        return self.compose.run_once(
+            "database-tool", "database-tool", "restore", *target, timeout=12 * _HOURS
+        )
+
+    def copy(self, at: str | None, folder: Path, repository: bool) -> Command:
+        """Bring the database back into `pgdata` of a folder of this machine; from the copy of the
+        repository in its `repository`, if there is one."""
+        target = ("--at", at) if at else ()
+        if repository:
+            target = (*target, "--repository", "/copy/repository")
+        return self.compose.run_once(
+            *("database-tool", TOOL, "recover", "/copy/pgdata", *target),
+            volume=f"{folder}:/copy",
+            timeout=12 * _HOURS,
+        )
+
+    def _beside(self, *args: str, prefix: tuple[str, ...] = (), timeout: float) -> Command:
+        return self.compose.execute("postgres", *prefix, TOOL, *args, timeout=timeout)
+
+    def _alone(self, *args: str, prefix: tuple[str, ...] = (), timeout: float) -> Command:
+        return self.compose.run_once("database-tool", *prefix, TOOL, *args, timeout=timeout)

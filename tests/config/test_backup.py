@@ -1,0 +1,453 @@
+"""The rendered backup configuration, with the programs that it is for: PostgreSQL and pgBackRest
+of the sandbox's image, and a bucket with Object Lock at the emulated B2, by the nodes' own key."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from overlord.backup.examination import faults, parse_found
+from overlord.backup.objects import Bucket
+from overlord.backup.repository import Repository, parse_info
+from overlord.errors import OverlordError
+from sandbox.cloud.certificates import ensure_ca
+from sandbox.machines.daemon import Daemon
+from sandbox.world import World
+from stack.render import BackupRepository, render_stack
+from tests.contract.conftest import RunningCloud, new_setup
+from tests.contract.fakes import FakeDriver, FakeTailnet
+from tests.contract.test_s3 import md5, with_md5
+from tests.support.programs import docker_daemon
+from tests.support.stack import VPS_01
+
+IMAGE = "overlord-sandbox/rootfs-services:latest"
+IMAGE_FOLDER = Path("stack/images/postgres").absolute()
+TOOL = "/etc/overlord/postgres/pgbackrest-tool"
+DATA = "/var/lib/postgresql/data"
+POSTGRES = 999
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A database that archives to a bucket."""
+
+    container: str
+    cloud: RunningCloud
+    bucket: str
+    data: Path
+
+    def try_(self, *args: str, user: int = POSTGRES) -> subprocess.CompletedProcess[str]:
+        """Run a program in the container."""
+        world = World.here()
+        line = ["docker", f"--host=unix://{world.docker_socket}", "exec", f"--user={user}"]
+        return subprocess.run(
+            [*line, self.container, *args],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=120,
+        )
+
+    def run(self, *args: str, user: int = POSTGRES) -> str:
+        """Run a program that has to end well."""
+        result = self.try_(*args, user=user)
+        assert result.returncode == 0, f"{args}\n{result.stdout}\n{result.stderr}"
+        return result.stdout
+
+    def tool(self, *args: str) -> str:
+        return self.run(TOOL, *args)
+
+    def sql(self, query: str) -> str:
+        return self.run("psql", "-XqAt", "-U", "postgres", "-d", "overlord", "-c", query).strip()
+
+    def start(self, folder: str = "pgdata") -> None:
+        options = "-c config_file=/etc/overlord/postgres/postgresql.conf -c listen_addresses="
+        hba = f"{DATA}/hba"
+        self.run("sh", "-c", f"echo 'local all all trust' > {hba}")
+        options += f" -c hba_file={hba} -c shared_buffers=64MB"
+        self.run(
+            *("pg_ctl", "-D", f"{DATA}/{folder}", "-s", "-w", "-l", f"{DATA}/log"),
+            *("-o", options, "start"),
+        )
+
+    def stop(self, folder: str = "pgdata") -> None:
+        self.run("pg_ctl", "-D", f"{DATA}/{folder}", "-s", "-w", "-m", "fast", "stop")
+
+    def repository(self) -> Repository:
+        return parse_info(self.tool("--output=json", "info"))
+
+    def back_up(self, kind: str = "full") -> None:
+        self.tool("mark", secrets.token_hex(8))
+        self.tool(f"--type={kind}", "backup")
+
+    def flush(self) -> None:
+        """Put all of the log into the archive."""
+        self.sql("SELECT pg_switch_wal()")
+        self.tool("check")
+
+    def examine(self) -> tuple[str, ...]:
+        """What the nightly restore test says."""
+        before = self.repository()
+        self.run("rm", "-rf", f"{DATA}/restore-test")
+        output = self.tool("examine", f"{DATA}/restore-test")
+        return faults(parse_found(output), before, {})
+
+
+@contextmanager
+def site() -> Iterator[Site]:
+    """A bucket, an empty database, and a stanza for it."""
+    folder = Path(tempfile.mkdtemp(prefix="backup-", dir="/tmp"))
+    try:
+        with docker_daemon():
+            yield from _site(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _site(folder: Path) -> Iterator[Site]:
+    folder.chmod(0o755)
+    state, ca = folder / "state", folder / "ca"
+    state.mkdir()
+    ca.mkdir()
+    ensure_ca(ca)
+    cloud = RunningCloud(new_setup(state, ca), FakeDriver(), FakeTailnet())
+    # moto keeps its buckets in the process, whatever cloud made them.
+    bucket = f"overlord-test-{secrets.token_hex(4)}"
+    try:
+        owner = with_md5(cloud.s3())
+        owner.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+        rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 14}}
+        owner.put_object_lock_configuration(
+            Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+        )
+        _write_settings(folder, cloud, bucket)
+        with _container(folder) as container:
+            here = Site(container, cloud, bucket, folder / "data")
+            here.run("initdb", "-D", f"{DATA}/pgdata", "-U", "postgres", "--data-checksums")
+            here.start()
+            here.run("createdb", "-U", "postgres", "overlord")
+            here.tool("stanza-create")
+            yield here
+    finally:
+        cloud.stop()
+
+
+def _write_settings(folder: Path, cloud: RunningCloud, bucket: str) -> None:
+    backup = BackupRepository(cloud.url("s3"), "eu-central-003", bucket, retention_days=30)
+    settings, keys, data = folder / "postgres", folder / "secrets", folder / "data"
+    for one in (settings, keys, data):
+        one.mkdir()
+    for path, content in render_stack(replace(VPS_01, backup=backup)).items():
+        if path.startswith("postgres/"):
+            file = folder / path
+            file.write_bytes(content)
+            file.chmod(0o755 if content.startswith(b"#!") else 0o644)
+    (keys / "b2_key_id").write_text(cloud.tokens.b2_node_key_id)
+    (keys / "b2_key").write_text(cloud.tokens.b2_node_key)
+    (keys / "backup_cipher_key").write_text(secrets.token_hex(20))
+    (keys / "postgres_replication_password").write_text(secrets.token_hex(20))
+    os.chown(data, POSTGRES, POSTGRES)
+
+
+@contextmanager
+def _container(folder: Path) -> Iterator[str]:
+    world = World.here()
+    assert Daemon(world).answers()
+    docker = ["docker", f"--host=unix://{world.docker_socket}"]
+    name = f"test-backup-{secrets.token_hex(4)}"
+    mounts = {
+        **{
+            f"{IMAGE_FOLDER}/{name}": f"/usr/local/bin/{name}:ro"
+            for name in ("database-tool", "overlord-postgres")
+        },
+        "postgres": "/etc/overlord/postgres:ro",
+        "secrets": "/run/secrets:ro",
+        "ca/ca.pem": "/etc/overlord/ca-certificates.crt:ro",
+        "data": DATA,
+    }
+    subprocess.run(
+        [
+            *(*docker, "run", "--detach", "--rm", "--network=host", f"--name={name}"),
+            *(f"--volume={folder / source}:{target}" for source, target in mounts.items()),
+            *("--tmpfs=/tmp:mode=1777", "--tmpfs=/var/run/postgresql:mode=1777"),
+            "--env=PATH=/usr/lib/postgresql/15/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            # A shell takes leave of the dead, which a plain sleep does not.
+            *(
+                "--entrypoint=sh",
+                IMAGE,
+                "-c",
+                "i=0; while [ $i -lt 600 ]; do sleep 1; i=$((i+1)); done",
+            ),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    try:
+        yield name
+    finally:
+        subprocess.run([*docker, "rm", "--force", name], capture_output=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def backed_up() -> Iterator[Site]:
+    """A database with a full backup and changes after it."""
+    with site() as here:
+        here.sql("CREATE TABLE devices AS SELECT g AS id, 'x' AS t FROM generate_series(1, 5000) g")
+        here.back_up()
+        here.sql("INSERT INTO devices SELECT g, 'later' FROM generate_series(5001, 6000) g")
+        here.flush()
+        yield here
+
+
+def objects(here: Site, part: str) -> list[str]:
+    pages = here.cloud.s3().get_paginator("list_objects_v2").paginate(Bucket=here.bucket)
+    return [o["Key"] for page in pages for o in page.get("Contents", ()) if part in o["Key"]]
+
+
+def put(here: Site, key: str, body: bytes) -> None:
+    here.cloud.s3().put_object(Bucket=here.bucket, Key=key, Body=body, ContentMD5=md5(body))
+
+
+def test_the_newest_backup_and_the_log_after_it_restore_and_are_sound(backed_up: Site) -> None:
+    assert backed_up.examine() == ()
+
+
+def test_a_dropped_table_is_back_as_of_the_second_before(backed_up: Site) -> None:
+    backed_up.sql("CREATE TABLE dear AS SELECT g AS id FROM generate_series(1, 700) g")
+    before = backed_up.sql("SELECT clock_timestamp()")
+    backed_up.sql("SELECT pg_sleep(1)")
+    backed_up.sql("DROP TABLE dear")
+    backed_up.flush()
+    backed_up.run("rm", "-rf", f"{DATA}/past")
+    backed_up.tool("recover", f"{DATA}/past", "--at", before)
+    settings = backed_up.run("cat", f"{DATA}/past/postgresql.auto.conf")
+    assert "recovery_target" not in settings
+    assert "restore_command" not in settings
+    backed_up.stop()
+    try:
+        backed_up.start("past")
+        assert backed_up.sql("SELECT count(*) FROM dear") == "700"
+        backed_up.stop("past")
+    finally:
+        backed_up.start()
+
+
+def test_nothing_readable_and_no_key_is_in_the_bucket(backed_up: Site) -> None:
+    client = backed_up.cloud.s3()
+    keys = objects(backed_up, "")
+    assert keys
+    for key in keys:
+        body = client.get_object(Bucket=backed_up.bucket, Key=key)["Body"].read()
+        assert body.startswith(b"Salted__"), f"{key} is not encrypted"
+
+
+def test_the_nodes_key_cannot_take_a_backup_away(backed_up: Site) -> None:
+    """What an intruder with all that is on a node can try."""
+    node, owner = backed_up.cloud.node_s3(), backed_up.cloud.s3()
+    versions = owner.list_object_versions(Bucket=backed_up.bucket, Prefix="database/")["Versions"]
+    tries = 0
+    for version in versions[:5]:
+        where = {
+            "Bucket": backed_up.bucket,
+            "Key": version["Key"],
+            "VersionId": version["VersionId"],
+        }
+        retention = {"Mode": "GOVERNANCE", "RetainUntilDate": "2020-01-01T00:00:00Z"}
+        tried: list[tuple[Any, dict[str, Any]]] = [
+            (node.delete_object, where),
+            (node.delete_object, {**where, "BypassGovernanceRetention": True}),
+            (
+                with_md5(node).put_object_retention,
+                {**where, "Retention": retention, "BypassGovernanceRetention": True},
+            ),
+        ]
+        for call, arguments in tried:
+            with pytest.raises(ClientError, match="AccessDenied"):
+                call(**arguments)
+            tries += 1
+    with pytest.raises(ClientError, match="AccessDenied"):
+        node.delete_bucket(Bucket=backed_up.bucket)
+    assert tries == 15
+    assert (
+        owner.list_object_versions(Bucket=backed_up.bucket, Prefix="database/")["Versions"]
+        == versions
+    )
+
+
+def test_a_lost_database_is_restored_in_its_place_and_starts_as_a_standby() -> None:
+    """As the first boot does it: by the image's own tools, with PGDATA empty."""
+    with site() as here:
+        here.sql("CREATE TABLE devices AS SELECT g AS id FROM generate_series(1, 77) g")
+        here.back_up()
+        here.sql("INSERT INTO devices VALUES (78)")
+        here.flush()
+        here.stop()
+        here.run("rm", "-rf", f"{DATA}/pgdata")
+        pgdata = ("env", f"PGDATA={DATA}/pgdata")
+        report = here.run(*pgdata, "database-tool", "restore")
+        assert '"fetch_seconds"' in report
+        assert not here.run("sh", "-c", f"ls -A {DATA} | grep -c draft || true").strip("0\n")
+        server = (
+            "overlord-postgres postgres -c config_file=/etc/overlord/postgres/postgresql.conf "
+            f"-c hba_file={DATA}/hba -c listen_addresses= -c shared_buffers=64MB"
+        )
+        here.run(*pgdata, "sh", "-c", f"{server} > {DATA}/log 2>&1 &")
+        answers = "psql -XqAt -U postgres -d overlord -c 'SELECT 1' > /dev/null"
+        here.run("timeout", "30", "sh", "-c", f"until {answers}; do sleep 0.1; done")
+        assert here.sql("SELECT pg_is_in_recovery()") == "t"
+        assert here.sql("SELECT count(*) FROM devices") == "78"
+        here.sql("SELECT pg_promote()")
+        here.sql("INSERT INTO devices VALUES (79)")
+        here.flush()
+        here.back_up("diff")
+        assert here.examine() == ()
+        # In its place there is a database now, which a second restore keeps aside.
+        here.stop()
+        here.run(*pgdata, "database-tool", "restore")
+        assert here.run("sh", "-c", f"ls {DATA}/kept | wc -l").strip() == "1"
+
+
+def test_a_copy_leaves_the_next_restore_alone() -> None:
+    """A copy has a timeline of its own, which nobody must follow."""
+    with site() as here:
+        here.sql("CREATE TABLE devices AS SELECT g AS id FROM generate_series(1, 10) g")
+        here.back_up()
+        here.flush()
+        here.tool("recover", f"{DATA}/copy")
+        here.sql("INSERT INTO devices VALUES (11)")
+        here.flush()
+        here.stop()
+        here.run("env", f"PGDATA={DATA}/pgdata", "database-tool", "restore")
+        here.run("rm", f"{DATA}/pgdata/standby.signal")
+        here.start()
+        assert here.sql("SELECT count(*) FROM devices") == "11"
+
+
+def test_the_database_as_of_before_a_break_in_comes_out_of_the_bucket() -> None:
+    """An intruder with the nodes' key hides and overwrites all there is."""
+    with site() as here:
+        here.sql("CREATE TABLE devices AS SELECT g AS id FROM generate_series(1, 4321) g")
+        here.back_up()
+        here.flush()
+        here.stop()
+        time.sleep(1.1)  # versions are dated by the second
+        before = datetime.now(UTC)
+        time.sleep(1.1)
+        node = here.cloud.node_s3()
+        for number, key in enumerate(objects(here, "database/")):
+            if number % 2:
+                node.delete_object(Bucket=here.bucket, Key=key)
+            else:
+                node.put_object(Bucket=here.bucket, Key=key, Body=b"x", ContentMD5=md5(b"x"))
+        lost = here.try_(TOOL, "recover", f"{DATA}/lost")
+        assert lost.returncode != 0
+        bucket = Bucket(here.bucket, node)
+        assert bucket.fetch_as_of("database/", before, here.data / "repository") > 10
+        here.run("chown", "-R", "999:999", f"{DATA}/repository", user=0)
+        here.tool("recover", f"{DATA}/found", "--repository", f"{DATA}/repository")
+        here.start("found")
+        assert here.sql("SELECT count(*) FROM devices") == "4321"
+        here.stop("found")
+
+
+def test_a_damaged_backup_is_found() -> None:
+    with site() as here:
+        here.sql(
+            "CREATE TABLE devices AS SELECT g AS id, md5(g::text) FROM generate_series(1, 9999) g"
+        )
+        here.back_up()
+        here.flush()
+        damaged = [key for key in objects(here, "/bundle/") if re.search(r"/bundle/\d+$", key)]
+        assert damaged
+        body = bytearray(
+            here.cloud.s3().get_object(Bucket=here.bucket, Key=damaged[0])["Body"].read()
+        )
+        middle = len(body) // 2
+        body[middle : middle + 64] = bytes(64)
+        put(here, damaged[0], bytes(body))
+        here.run("rm", "-rf", f"{DATA}/restore-test")
+        assert here.try_(TOOL, "examine", f"{DATA}/restore-test").returncode != 0
+
+
+def test_whatever_is_killed_the_next_restore_is_whole() -> None:
+    """The backup, the archiver and the server die at some moment, round after round."""
+    moments = random.Random(20261127)
+    with site() as here:
+        here.sql("CREATE TABLE devices (id bigint PRIMARY KEY, filler text)")
+        rows = 0
+        for _ in range(4):
+            here.sql(
+                f"INSERT INTO devices SELECT g, md5(g::text) FROM generate_series({rows + 1}, "
+                f"{rows + 20000}) g"
+            )
+            rows += 20000
+            backup = f"{TOOL} --type=full backup & sleep {moments.uniform(0.1, 2.5):.2f}"
+            here.try_("sh", "-c", f"{backup}; kill -9 $(pidof pgbackrest)")
+            here.try_("sh", "-c", f"kill -9 $(head -n 1 {DATA}/pgdata/postmaster.pid)")
+            # The last of its processes gives the shared memory free.
+            here.run(
+                "timeout", "20", "sh", "-c", "while pidof postgres > /dev/null; do sleep 0.1; done"
+            )
+            here.start()
+        here.back_up()
+        here.flush()
+        assert here.examine() == ()
+        assert here.sql("SELECT count(*) FROM devices") == str(rows)
+
+
+def test_a_missing_piece_of_the_log_is_found() -> None:
+    with site() as here:
+        here.sql("CREATE TABLE devices AS SELECT g AS id FROM generate_series(1, 999) g")
+        here.back_up()
+        for number in range(3):
+            here.sql(f"INSERT INTO devices VALUES ({number})")
+            here.flush()
+        segments = sorted(key for key in objects(here, "/archive/") if key.endswith(".zst"))
+        here.cloud.s3().delete_object(Bucket=here.bucket, Key=segments[-3])
+        wrong = here.examine()
+        assert any("a piece between is missing" in fault for fault in wrong), wrong
+
+
+def test_an_empty_database_is_no_backup() -> None:
+    with site() as here:
+        here.tool("--type=full", "backup")
+        here.flush()
+        wrong = here.examine()
+        assert "the row that every backup has to hold is not in it" in wrong
+        assert "no table of the application has a row" in wrong
+
+
+@pytest.mark.parametrize("key", ["b2_key", "backup_cipher_key"])
+def test_a_repository_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    backed_up: Site, key: str
+) -> None:
+    script = (
+        "rm -rf /tmp/wrong && cp -r /run/secrets /tmp/wrong && "
+        f"echo wrong > /tmp/wrong/{key} && OVERLORD_SECRETS=/tmp/wrong {TOOL} --output=json info"
+    )
+    answer = backed_up.try_("sh", "-c", script)
+    with pytest.raises(OverlordError, match="cannot be read"):
+        parse_info(answer.stdout if answer.returncode == 0 else "nothing")
+
+
+def test_a_bucket_without_a_backup_is_seen_as_such(backed_up: Site) -> None:
+    text = backed_up.run("env", "PGBACKREST_REPO1_PATH=/elsewhere", TOOL, "--output=json", "info")
+    assert parse_info(text) == Repository(backups=(), has_stanza=False)
