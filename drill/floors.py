@@ -13,6 +13,8 @@ def bare_boot(pair: SandboxWorld) -> float:
     started = time.monotonic()
     order = pair.order_server("bare", user_data="#cloud-config\n{}\n")
     try:
+        for action in (order.action, *(order.next_actions or ())):
+            action.wait_until_finished()
         eventually(
             "cloud-init of the bare server",
             lambda: (
