@@ -224,7 +224,7 @@ def test_the_load_balancer_asks_who_leads_and_prefers_the_primary(sandbox: Recor
     assert monitor["header"] == {"Host": ["fleet.overlord.localhost"]}
     assert monitor["expectedCodes"] == "200"
     assert monitor["allowInsecure"] is False
-    assert monitor["consecutiveDown"] == monitor["consecutiveUp"] == 2
+    assert monitor["consecutiveDown"] == monitor["consecutiveUp"] == 1
     pools = [sandbox.named(f"dns-pool-{node}").inputs for node in NODES]
     assert [pool["origins"][0]["name"] for pool in pools] == ["vps-01", "vps-02"]
     balancer = sandbox.named("dns-load-balancer").inputs
