@@ -145,7 +145,8 @@ def right_of(facts: RoleFacts) -> Right | None:
         return _right_by_configuration(facts)
     lease = facts.lease
     if lease.until > facts.now:
-        return Right("lease", lease.epoch, lease.until)
+        # The pledge is there before the lease ends, or /leader would say no for a round.
+        return Right("lease", lease.epoch, max(lease.until, lease.pledge_until))
     if lease.epoch and lease.pledge_until > facts.now:
         return Right("pledge", lease.epoch, lease.pledge_until)
     if facts.forced and not lease.other_holds:

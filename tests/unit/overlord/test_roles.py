@@ -207,6 +207,12 @@ def test_with_an_arbiter_the_lease_decides(
     assert (decision.state, decision.actions) == (state, actions)
 
 
+def test_a_pledge_prolongs_a_lease_before_that_ends() -> None:
+    right = decide(leased(primary(), pledge_until=1020.0)).right
+    assert right is not None
+    assert (right.source, right.until) == ("lease", 1020.0)
+
+
 @pytest.mark.parametrize(
     ("facts", "wants"),
     [
