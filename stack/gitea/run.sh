@@ -24,7 +24,7 @@ end() {
 trap end TERM INT
 
 leads() {
-    wget -q -T 3 -O /dev/null http://127.0.0.1:9600/leader 2>/dev/null
+    curl -sf -m 3 -o /dev/null http://127.0.0.1:9600/leader
 }
 
 rest() {

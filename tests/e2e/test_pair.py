@@ -16,7 +16,7 @@ from tests.e2e.sandbox_world import REPOSITORY, SandboxWorld, command, eventuall
 NODES = ("vps-01", "vps-02")
 # Jobs of each node's Prometheus and their targets, but for the fleet's.
 TARGETS = {
-    "agent": 1,
+    "agent": 2,
     "alertmanager": 2,
     "api": 1,
     "blackbox": 1,
@@ -29,6 +29,7 @@ TARGETS = {
     "probe-public": 1,
     "prometheus": 1,
 }
+REPORTED = "select count(*) from device_latest where device_id = 'pi-e2e'"
 BROWSERS = ("chromium", "google-chrome")
 
 
@@ -148,7 +149,7 @@ def test_a_status_posted_to_the_public_name_is_in_the_primarys_database(
         },
     )
     assert answer.code in (200, 201), answer.text
-    assert query(pair, "vps-01", "select device_id from device_latest") == "pi-e2e"
+    assert query(pair, "vps-01", f"{REPORTED} and event_id = '{event}'") == "1"
 
 
 def test_a_devices_log_lines_come_in_over_the_mesh_and_out_of_the_api(
@@ -202,7 +203,7 @@ def test_the_standby_streams_in_sync_and_has_the_status_too(pair: SandboxWorld) 
         60,
     )
     assert query(pair, "vps-02", "select pg_is_in_recovery()") == "t"
-    assert query(pair, "vps-02", "select device_id from device_latest") == "pi-e2e"
+    assert query(pair, "vps-02", REPORTED) == "1"
 
 
 def test_replication_shows_a_certificate_and_comes_over_the_mesh(pair: SandboxWorld) -> None:
