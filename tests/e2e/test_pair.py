@@ -29,6 +29,7 @@ TARGETS = {
     "probe-public": 1,
     "prometheus": 1,
 }
+ALERTS = "http://127.0.0.1:9093/api/v2/alerts"
 REPORTED = "select count(*) from device_latest where device_id = 'pi-e2e'"
 BROWSERS = ("chromium", "google-chrome")
 
@@ -110,6 +111,12 @@ def test_the_dashboard_works_in_a_browser_with_live_data(pair: SandboxWorld) -> 
     """The page's own tests against a running stack; their pictures stay in its test-artefacts."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     assert browser, f"none of {', '.join(BROWSERS)} is on PATH; `make browser` installs one"
+    # The page says so when it is missing, and it comes with the first evaluation of the rules.
+    eventually(
+        "the Watchdog alert",
+        lambda: "Watchdog" in pair.on_node("vps-01", "curl", "-s", ALERTS).text,
+        120,
+    )
     web = REPOSITORY / "dashboard" / "web"
     npm = ["npm", "--silent"]
     command([*npm, "ci", "--no-audit", "--no-fund"], cwd=web, timeout=300).must()
