@@ -120,28 +120,35 @@ def _heal(node: str) -> list[Step]:
     return [OnNode(node, ("sh", "-c", f"({script}; {flush}) 2>/dev/null; true"))]
 
 
+_DROP = ("-j", "DROP")
+
+
+def _peer_rules(
+    place: Place, ways: Sequence[Literal["-s", "-d"]], target: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """A rule for each way and each of the other node's addresses."""
+    return [(way, address, *target) for way in ways for address in place.addresses[place.other]]
+
+
+def _arbiter_rule(place: Place) -> tuple[str, ...]:
+    address, port = place.arbiter
+    return ("-d", address, "-p", "tcp", "--dport", str(port), *_DROP)
+
+
 def cut_from_peer(place: Place, ways: Sequence[Literal["-s", "-d"]]) -> list[Step]:
     """The victim hears nothing of the other node (-s), or is not heard by it (-d)."""
-    rules = [
-        (way, address, "-j", "DROP") for way in ways for address in place.addresses[place.other]
-    ]
-    return _iptables(place.victim, *rules)
+    return _iptables(place.victim, *_peer_rules(place, ways, _DROP))
 
 
 def lossy(place: Place) -> list[Step]:
     """A third of all packets between the nodes is lost, both ways."""
-    match = ("-m", "statistic", "--mode", "random", "--probability", str(LOSS), "-j", "DROP")
-    rules = [
-        (way, address, *match) for way in ("-s", "-d") for address in place.addresses[place.other]
-    ]
-    return _iptables(place.victim, *rules)
+    match = ("-m", "statistic", "--mode", "random", "--probability", str(LOSS), *_DROP)
+    return _iptables(place.victim, *_peer_rules(place, ("-s", "-d"), match))
 
 
 def cut_from_arbiter(place: Place, nodes: Sequence[str]) -> list[Step]:
     """Nodes that cannot reach the arbiter."""
-    address, port = place.arbiter
-    rule = ("-d", address, "-p", "tcp", "--dport", str(port), "-j", "DROP")
-    return [step for node in nodes for step in _iptables(node, rule)]
+    return [step for node in nodes for step in _iptables(node, _arbiter_rule(place))]
 
 
 def _kill(pattern: str) -> Callable[[Place], Sequence[Step]]:
@@ -210,17 +217,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "cut from peer and arbiter",
-        lambda p: [
-            *_iptables(
-                p.victim,
-                *(
-                    (way, address, "-j", "DROP")
-                    for way in ("-s", "-d")
-                    for address in p.addresses[p.other]
-                ),
-                ("-d", p.arbiter[0], "-p", "tcp", "--dport", str(p.arbiter[1]), "-j", "DROP"),
-            )
-        ],
+        lambda p: _iptables(p.victim, *_peer_rules(p, ("-s", "-d"), _DROP), _arbiter_rule(p)),
         lambda p: _heal(p.victim),
         HOLD_SECONDS,
     ),
@@ -242,8 +239,6 @@ FAULTS: tuple[Fault, ...] = (
         HOLD_SECONDS,
     ),
 )
-
-NO_FAULT = Fault("nothing", lambda _: ())
 
 
 def by_name(name: str) -> Fault:

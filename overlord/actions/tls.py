@@ -81,13 +81,10 @@ class Tls:
 
     def reload(self) -> None:
         """Let nginx read the certificate again, if it runs. Connections stay."""
-        result = self.runner.run(stack_of(self.paths, self.node.name).signal("nginx", "HUP"))
+        command = stack_of(self.paths, self.node.name).signal("nginx", "HUP")
+        result = self.runner.run(command)
         if result.code and "not running" not in result.errors:
-            raise CommandFailedError(
-                stack_of(self.paths, self.node.name).signal("nginx", "HUP"),
-                result,
-                "see `overlordctl status`",
-            )
+            raise CommandFailedError(command, result, "see `overlordctl status`")
 
     def _issue(self, force: bool) -> str | None:
         assert self.node.acme is not None
