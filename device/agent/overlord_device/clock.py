@@ -16,6 +16,9 @@ from typing import Protocol
 SUSPECT_OFFSET_S = 30.0
 """A clock further than this from the server's is flagged. The API flags at the same distance."""
 
+_PLAUSIBLE = (1_735_689_600.0, 4_102_444_800.0)
+"""A server's clock outside of 2025 to 2100 is not believed."""
+
 _TIMESYNC = Path("/run/systemd/timesync")
 
 
@@ -70,8 +73,8 @@ class _Anchor:
 class ServerTime:
     """The server's clock, carried forward on the time since boot.
 
-    Learned from the ``Date`` of each reply, so it is good to about a second: enough to flag a clock
-    that is off, not to set one.
+    Learned from the ``Date`` of each of the API's replies, so it is good to about a second: enough
+    to flag a clock that is off, not to set one.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -79,9 +82,9 @@ class ServerTime:
         self._anchor: _Anchor | None = None
 
     def learn(self, date_header: str | None) -> None:
-        """Take the ``Date`` of a reply that has just arrived; an unreadable one is ignored."""
+        """Take the ``Date`` of a reply that has just arrived, if it can be read and be true."""
         server = parse_http_date(date_header)
-        if server is not None:
+        if server is not None and _PLAUSIBLE[0] <= server < _PLAUSIBLE[1]:
             self._anchor = _Anchor(server, self._clock.boottime(), self._clock.boot_id())
 
     def now(self) -> float | None:

@@ -84,7 +84,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     """
     try:
         data = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"the manifest is not JSON: {error}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ConfigError(f"the manifest is not of format {FORMAT}")
@@ -222,7 +222,8 @@ class FleetConfig:
         for source in self._sources:
             try:
                 manifest, changed = self._pull_from(source)
-            except (TransportError, ConfigError, OSError) as error:
+            # ValueError: a token file that is no text.
+            except (TransportError, ConfigError, OSError, ValueError) as error:
                 problems.append(f"{source.url}: {error}")
                 continue
             return Pull(source.url, manifest, changed, tuple(problems))

@@ -8,7 +8,8 @@ fleet fails over, the new primary may lack the last statuses that the old one ac
 `resend_since` makes them wait again. Ingest is idempotent, so sending twice does no harm.
 
 A full disk does not stop the agent: statuses are held in memory, are sent from there as usual, and
-go to disk as soon as it takes them again.
+go to disk as soon as it takes them again. The server's word on those that are on disk is held in
+memory as well, so that they are not sent over and over.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ MAX_IN_MEMORY = 1440
 """Statuses held in memory while the disk refuses them: a day's worth at one a minute."""
 
 _WAITING, _ACKNOWLEDGED, _REFUSED = 0, 1, 2
+_TOTALS = {_ACKNOWLEDGED: "acknowledged", _REFUSED: "refused"}
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -67,8 +69,20 @@ class Event:
 
 
 @dataclass(frozen=True)
+class _Verdict:
+    """The server's word on a status: its new state, when that was said, and why."""
+
+    state: int
+    settled: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Counts:
-    """What the queue holds and what it had to let go, since it was made."""
+    """What the queue holds and what it had to let go, since it was made.
+
+    `acknowledged_total` counts a status once, however often it was sent.
+    """
 
     waiting: int
     in_memory: int
@@ -124,6 +138,8 @@ class Queue:
         self._lock = threading.RLock()
         self._memory: collections.deque[Event] = collections.deque()
         self._unsaved: collections.Counter[str] = collections.Counter()
+        # On statuses that the disk has as waiting; kept until it takes the change.
+        self._verdicts: dict[str, _Verdict] = {}
         self._disk_trouble: str | None = None
         self._open_db: sqlite3.Connection | None = None
         try:
@@ -191,15 +207,18 @@ class Queue:
             aside,
         )
         self._path.replace(aside)
+        self._verdicts.clear()
         for suffix in ("-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the database; statuses still in memory get a last chance to reach the disk."""
+        """Close the database; what is still in memory gets a last chance to reach the disk."""
         with self._lock:
             self._flush_memory()
             if self._memory:
                 log.error("%d statuses could not be saved before the exit", len(self._memory))
+            if self._verdicts:
+                self._write("mark settled statuses", lambda _: None)
             self._drop_connection()
 
     # -- writing -----------------------------------------------------------------------------
@@ -217,47 +236,37 @@ class Queue:
 
     def acknowledge(self, event_ids: Iterable[str]) -> None:
         """The server has these for good."""
-        ids = set(event_ids)
         now = self._clock.wall()
-
-        def mark(db: sqlite3.Connection) -> None:
-            changed = 0
-            for event_id in ids:
-                changed += db.execute(
-                    "UPDATE events SET state=?, settled=?, reason=NULL"
-                    " WHERE event_id=? AND state<>?",
-                    (_ACKNOWLEDGED, now, event_id, _ACKNOWLEDGED),
-                ).rowcount
-            self._count(db, "acknowledged", changed)
-            self._set(db, "last_acknowledged", repr(now))
-
         with self._lock:
-            in_memory = [event for event in self._memory if event.event_id in ids]
-            if in_memory:
-                self._memory = collections.deque(e for e in self._memory if e.event_id not in ids)
-                self._unsaved["acknowledged"] += len(in_memory)
-            # When the disk refuses, the rows stay waiting and are sent again: the server drops
-            # what it has already.
-            self._write("mark statuses as acknowledged", mark)
+            self._settle({event_id: _Verdict(_ACKNOWLEDGED, now) for event_id in event_ids})
+            self._write(
+                "mark statuses as acknowledged",
+                lambda db: self._set(db, "last_acknowledged", repr(now)),
+            )
 
     def refuse(self, reasons: Mapping[str, str]) -> None:
         """The server will never take these; keep them for a look, with its reason."""
         now = self._clock.wall()
-
-        def mark(db: sqlite3.Connection) -> None:
-            changed = 0
-            for event_id, reason in reasons.items():
-                changed += db.execute(
-                    "UPDATE events SET state=?, settled=?, reason=? WHERE event_id=? AND state=?",
-                    (_REFUSED, now, reason[:500], event_id, _WAITING),
-                ).rowcount
-            self._count(db, "refused", changed)
-
         with self._lock:
-            before = len(self._memory)
-            self._memory = collections.deque(e for e in self._memory if e.event_id not in reasons)
-            self._unsaved["refused"] += before - len(self._memory)
-            self._write("mark statuses as refused", mark)
+            self._settle(
+                {
+                    event_id: _Verdict(_REFUSED, now, reason[:500])
+                    for event_id, reason in reasons.items()
+                }
+            )
+            self._write("mark statuses as refused", lambda _: None)
+
+    def _settle(self, verdicts: Mapping[str, _Verdict]) -> None:
+        """Take the server's word on these; the next transaction brings it to disk."""
+        held = [event for event in self._memory if event.event_id in verdicts]
+        for event in held:
+            self._unsaved[_TOTALS[verdicts[event.event_id].state]] += 1
+        if held:
+            self._memory = collections.deque(e for e in self._memory if e.event_id not in verdicts)
+        known = {event.event_id for event in held}
+        self._verdicts.update(
+            (event_id, verdict) for event_id, verdict in verdicts.items() if event_id not in known
+        )
 
     def restamp(self, event: Event) -> bool:
         """Replace the wall time and the body of a waiting status. False when that was not saved."""
@@ -284,11 +293,13 @@ class Queue:
         """
 
         def again(db: sqlite3.Connection) -> int:
-            return db.execute(
+            changed = db.execute(
                 "UPDATE events SET state=?, settled=NULL WHERE state=?"
                 " AND CASE WHEN trusted THEN wall ELSE max(wall, settled) END >= ?",
                 (_WAITING, _ACKNOWLEDGED, wall),
             ).rowcount
+            self._count(db, "acknowledged", -changed)
+            return changed
 
         with self._lock:
             return self._write("make statuses wait again", again)
@@ -360,9 +371,13 @@ class Queue:
             rows = self._read(
                 "SELECT event_id, body, boot_id, boottime, wall, trusted FROM events"
                 " WHERE state=? ORDER BY seq LIMIT ?",
-                (_WAITING, limit),
+                (_WAITING, limit + len(self._verdicts)),
             )
-            events = [Event(r[0], r[1], r[2], r[3], r[4], bool(r[5])) for r in rows or ()]
+            events = [
+                Event(r[0], r[1], r[2], r[3], r[4], bool(r[5]))
+                for r in rows or ()
+                if r[0] not in self._verdicts
+            ][:limit]
             events.extend(list(self._memory)[: max(0, limit - len(events))])
             return events
 
@@ -386,17 +401,18 @@ class Queue:
             states = dict(self._read("SELECT state, count(*) FROM events GROUP BY state") or ())
             totals = dict(self._read("SELECT key, value FROM meta WHERE key LIKE 'total_%'") or ())
             pages = self._read("PRAGMA page_count") or [(0,)]
+            verdicts = collections.Counter(verdict.state for verdict in self._verdicts.values())
 
             def total(name: str) -> int:
                 return int(totals.get(f"total_{name}", 0)) + self._unsaved[name]
 
             return Counts(
-                waiting=states.get(_WAITING, 0) + len(self._memory),
+                waiting=states.get(_WAITING, 0) - len(self._verdicts) + len(self._memory),
                 in_memory=len(self._memory),
-                acknowledged_kept=states.get(_ACKNOWLEDGED, 0),
-                refused_kept=states.get(_REFUSED, 0),
-                acknowledged_total=total("acknowledged"),
-                refused_total=total("refused"),
+                acknowledged_kept=states.get(_ACKNOWLEDGED, 0) + verdicts[_ACKNOWLEDGED],
+                refused_kept=states.get(_REFUSED, 0) + verdicts[_REFUSED],
+                acknowledged_total=total("acknowledged") + verdicts[_ACKNOWLEDGED],
+                refused_total=total("refused") + verdicts[_REFUSED],
                 dropped_expired_total=total("dropped_expired"),
                 dropped_overflow_total=total("dropped_overflow"),
                 bytes_on_disk=int(pages[0][0]) * PAGE_BYTES,
@@ -457,6 +473,7 @@ class Queue:
         db.execute("BEGIN IMMEDIATE")
         try:
             unsaved = dict(self._unsaved)
+            self._apply_verdicts(db)
             result = change(db)
             for name, number in unsaved.items():
                 self._count(db, name, number)
@@ -467,7 +484,19 @@ class Queue:
             raise
         for name, number in unsaved.items():
             self._unsaved[name] -= number
+        self._verdicts.clear()
         return result
+
+    def _apply_verdicts(self, db: sqlite3.Connection) -> None:
+        """Mark what the server has settled; only a status that waits can be."""
+        changed: collections.Counter[int] = collections.Counter()
+        for event_id, verdict in self._verdicts.items():
+            changed[verdict.state] += db.execute(
+                "UPDATE events SET state=?, settled=?, reason=? WHERE event_id=? AND state=?",
+                (verdict.state, verdict.settled, verdict.reason, event_id, _WAITING),
+            ).rowcount
+        for state, number in changed.items():
+            self._count(db, _TOTALS[state], number)
 
     def _trouble(self, what: str, error: Exception) -> None:
         text = str(error)

@@ -31,6 +31,8 @@ _OVERHEAD_BYTES = 120
 """What the API's form of a status adds to the queue's: the time of sending, brackets."""
 
 # The event itself is at fault: sending it again would end the same way. Anything else may pass.
+# Only with a reason, which the API always gives: whatever else answers, a proxy or a captive
+# portal, has no say in what is dropped, nor in what the time is.
 _FINAL = frozenset({400, 413, 422})
 # A whole batch refused like this says nothing about its items.
 _NO_BATCH = frozenset({400, 404, 405, 415, 422, 501})
@@ -85,7 +87,6 @@ class Sender:
             # On a slow line a smaller batch gets through where a large one times out.
             self._batch_size = max(1, len(events) // 2)
             return self._failed(str(error), None)
-        self._server_time.learn(reply.headers.get("date"))
         if reply.status in (200, 201):
             return self._accepted(reply, events)
         return self._refused(reply, events)
@@ -146,6 +147,7 @@ class Sender:
             receipt = wire.read_receipt(reply, [event.event_id for event in events])
         except wire.NotUnderstoodError as error:
             return self._failed(f"{self._url}: {error}", None)
+        self._server_time.learn(reply.headers.get("date"))
         # Before the new ones are marked, or they would be sent again as well.
         self._follow_epoch(receipt)
         self._queue.acknowledge(receipt.acknowledged)
@@ -178,6 +180,8 @@ class Sender:
 
     def _refused(self, reply: Reply, events: Sequence[Event]) -> float:
         reason, detail = wire.read_problem(reply)
+        if reason:
+            self._server_time.learn(reply.headers.get("date"))
         if len(events) > 1 and reply.status == 413:
             self._batch_size = len(events) // 2
             return 0.0
@@ -186,7 +190,7 @@ class Sender:
             self._singles_until = self._clock.boottime() + SINGLES_FOR_S
             log.info("the server took no batch (%s): sending one by one for a while", detail)
             return 0.0
-        if reply.status in _FINAL:
+        if reply.status in _FINAL and reason:
             if reason == wire.CLOCK_OFF and self._true_wall(events[0]) is not None:
                 # Not at once: a full disk may keep the corrected time from being saved.
                 return self._failed("the clock is more than a day off; set it", None)

@@ -110,13 +110,15 @@ def read_receipt(reply: Reply, sent: Iterable[str]) -> Receipt:
     acknowledged: set[str] = set()
     refused: dict[str, tuple[str, str]] = {}
     for item in results:
-        if not isinstance(item, dict) or item.get("event_id") not in ids:
+        event_id = item.get("event_id") if isinstance(item, dict) else None
+        if not isinstance(event_id, str) or event_id not in ids:
             raise NotUnderstoodError("the reply names an event that was not sent")
-        if item.get("result") in _ACKNOWLEDGED:
-            acknowledged.add(item["event_id"])
-        elif item.get("result") == "refused":
+        result = item.get("result")
+        if result == "refused":
             reason = str(item.get("reason", "refused"))
-            refused[item["event_id"]] = (reason, str(item.get("detail", reason)))
+            refused[event_id] = (reason, str(item.get("detail", reason)))
+        elif result in _ACKNOWLEDGED:
+            acknowledged.add(event_id)
     if not acknowledged and not refused:
         raise NotUnderstoodError("the reply acknowledges nothing")
     epoch = data.get("epoch")
@@ -161,7 +163,7 @@ def read_token(reply: Reply, device_id: str) -> str:
 def _object(reply: Reply) -> dict[str, Any]:
     try:
         data = json.loads(reply.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotUnderstoodError("the reply is not JSON") from error
     if not isinstance(data, dict):
         raise NotUnderstoodError("the reply is not a JSON object")

@@ -95,6 +95,7 @@ class Behaviour:
     away: bool = False
     answer: tuple[int, dict[str, Any] | bytes] | None = None
     epoch: int | None = 1
+    date_error: float = 0.0
     max_batch_bytes: int = 256 * 1024
     poison: set[str] = field(default_factory=set)
 
@@ -210,7 +211,9 @@ class FakeServer:
                     return
                 body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 head = f"HTTP/1.1 {status} Status\r\nContent-Length: {len(body)}\r\n"
-                head += f"Date: {formatdate(server.clock.true, usegmt=True)}\r\n"
+                head += (
+                    f"Date: {formatdate(server.clock.true + behaviour.date_error, usegmt=True)}\r\n"
+                )
                 if status in (429, 503):
                     head += f"Retry-After: {behaviour.retry_after}\r\n"
                 whole = head.encode() + b"Connection: close\r\n\r\n" + body

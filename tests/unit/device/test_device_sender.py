@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sqlite3
+import tempfile
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from device.agent.overlord_device.backoff import Backoff
 from device.agent.overlord_device.clock import ServerTime
 from device.agent.overlord_device.queue import DAY_S, Event, Queue
 from device.agent.overlord_device.sender import MAX_BATCH, Sender
-from device.agent.overlord_device.transport import HttpClient
+from device.agent.overlord_device.transport import HttpClient, Reply
 from tests.unit.device.fakes import FakeClock, FakeServer, make_status, serving
 
 
@@ -369,3 +375,181 @@ def test_an_unreadable_record_is_put_aside_and_the_rest_goes_on(
     device.drain()
     assert server.ids == device.made
     assert device.queue.counts().refused_total == 1
+
+
+def test_a_disk_that_takes_nothing_does_not_have_the_same_statuses_sent_over_and_over(
+    device: Device, server: FakeServer
+) -> None:
+    on_disk = device.report(3 * MAX_BATCH)
+    server.behaviour.poison = {on_disk[5].event_id}
+    other = sqlite3.connect(device.folder / "queue.db", isolation_level=None)
+    device.queue._database().execute("PRAGMA busy_timeout=0")
+    other.execute("BEGIN IMMEDIATE")
+    device.report(2)
+    device.drain()
+    assert [report["event_id"] for report in _sent(server)] == device.made
+    counts = device.queue.counts()
+    assert (counts.waiting, counts.acknowledged_total, counts.refused_total) == (0, 601, 1)
+
+    other.execute("ROLLBACK")
+    other.close()
+    device.report()
+    device.drain()
+    device.restart()
+    counts = device.queue.counts()
+    assert (counts.waiting, counts.acknowledged_total, counts.refused_total) == (0, 602, 1)
+    assert len(_sent(server)) == len(server.rows) + 1 == 603
+
+
+def test_a_kill_while_the_disk_takes_nothing_costs_a_second_post_and_nothing_else(
+    device: Device, server: FakeServer
+) -> None:
+    device.report(5)
+    other = sqlite3.connect(device.folder / "queue.db", isolation_level=None)
+    device.queue._database().execute("PRAGMA busy_timeout=0")
+    other.execute("BEGIN IMMEDIATE")
+    device.drain()
+    device.queue._drop_connection()  # no word of what was acknowledged reaches the disk
+    other.execute("ROLLBACK")
+    other.close()
+    device._start()
+    assert device.queue.counts().waiting == 5
+    device.drain()
+    assert server.ids == device.made
+    assert device.queue.counts().acknowledged_total == 5
+
+
+def _sent(server: FakeServer) -> list[dict[str, Any]]:
+    return [
+        report for one in server.requests for report in one["body"].get("reports", [one["body"]])
+    ]
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refusal_that_is_not_the_apis_loses_nothing(
+    device: Device, server: FakeServer, status: int
+) -> None:
+    """A captive portal, a proxy that is set up wrongly: it has no say in what is dropped."""
+    device.report(2)
+    for body in (b"<html>Sign in to the network</html>", {"detail": "No."}):
+        server.behaviour.answer = (status, body)
+        for _ in range(6):
+            device.sender.step()
+        assert device.queue.counts().waiting == 2
+    server.behaviour.answer = None
+    device.drain()
+    assert server.ids == device.made
+
+
+def test_what_is_sent_again_after_a_failover_is_counted_once(
+    device: Device, server: FakeServer
+) -> None:
+    device.report(5)
+    device.drain()
+    server.behaviour.epoch = 2
+    device.report(1)
+    device.drain()
+    assert len(_sent(server)) == 11
+    assert device.queue.counts().acknowledged_total == 6
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+_RECEIPTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "results": _JSON
+        | st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "event_id": st.sampled_from(["pi-01", ""]) | _JSON,
+                    "result": st.sampled_from(["recorded", "refused", "no"]) | _JSON,
+                    "reason": _JSON,
+                },
+            ),
+            max_size=4,
+        ),
+        "event_id": _JSON,
+        "result": st.sampled_from(["recorded", "duplicate", "refused"]) | _JSON,
+        "epoch": _JSON,
+        "watermark": _JSON | st.sampled_from(["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59Z"]),
+        "reason": st.sampled_from(["invalid", "clock_off", ""]) | _JSON,
+        "errors": _JSON,
+        "detail": _JSON,
+    },
+)
+_BODIES = (
+    st.binary(max_size=60)
+    | (_JSON | _RECEIPTS).map(lambda value: json.dumps(value).encode())
+    | st.just(b"[" * 2000)
+)
+_HEADERS = st.dictionaries(
+    st.sampled_from(["date", "retry-after"]),
+    st.text(max_size=30)
+    | st.sampled_from(["Mon, 01 Jan 0001 00:00:00 +2359", "Fri, 31 Dec 9999 23:59:59 -2359", "-1"]),
+)
+
+
+class _Answering(HttpClient):
+    """Answers at once, without a server."""
+
+    def __init__(self, replies: list[Reply]) -> None:
+        super().__init__()
+        self._replies = replies
+
+    def request(self, method: str, url: str, **_: Any) -> Reply:
+        return self._replies.pop(0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Reply, st.sampled_from([200, 201, 204, 301, 401, 404, 429, 503]), _HEADERS, _BODIES
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_whatever_a_server_answers_the_sender_goes_on_and_lets_nothing_go(
+    replies: list[Reply],
+) -> None:
+    """No id in these answers is one of the queue's, so none of them settles anything."""
+    clock = FakeClock()
+    with tempfile.TemporaryDirectory() as folder:
+        server_time = ServerTime(clock)
+        queue = Queue(Path(folder) / "queue.db", clock, server_time)
+        client = _Answering(list(replies))
+        sender = Sender(queue, client, "https://fleet.example.com", "t", clock, server_time)
+        for _ in range(3):
+            queue.put(make_status(clock))
+        for _ in replies:
+            wait = sender.step()
+            assert wait is not None
+            assert 0.0 <= wait <= 4000.0
+        assert queue.counts().waiting == 3
+        queue.close()
+
+
+def test_the_time_is_taken_from_the_api_alone(
+    device: Device, server: FakeServer, clock: FakeClock
+) -> None:
+    """Else a gateway with a dead battery would have statuses stamped anew, and so doubled."""
+    clock.advance(0.25)  # less than a Date can say
+    device.report(2)
+    server.behaviour.drop_after = 1.0
+    device.sender.step()
+    server.behaviour.drop_after = 0.0
+    server.behaviour.answer = (502, b"<html>The router is starting</html>")
+    server.behaviour.date_error = -400 * DAY_S
+    device.sender.step()
+    device.sender.step()
+    server.behaviour.date_error = 0.0
+    server.behaviour.answer = None
+    device.drain()
+    assert server.ids == device.made
+    assert all("clock_corrected" not in row["metrics"] for row in server.rows)
