@@ -12,21 +12,39 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 import yaml
 from rich.console import Console
-from rich.table import Table
 
-from chaos.faults import FAULTS, by_name, draw
-from chaos.round import play_round, watched
-from chaos.score import Score, percentile
+from chaos import report
+from chaos.faults import FAULTS, Draw, by_name, draw, every
+from chaos.round import home_of, play_round, watched
+from chaos.score import Score
+from device.simulator.recorder import read_record
 from tests.e2e.sandbox_world import REPOSITORY, STACK, SandboxWorld
 
 CHECKER = Path(__file__).parent / "linearizability"
 CHECK_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Game:
+    """What is played.
+
+    Args:
+        seed: and `draws` by number what follows from it.
+        folder: where records and scores are kept.
+        go_on: whether a round that is not good is not the last.
+    """
+
+    seed: int
+    draws: dict[int, Draw]
+    folder: Path
+    go_on: bool = False
 
 
 def arbiter() -> tuple[str, int]:
@@ -46,60 +64,37 @@ def check_linearizability(records: Sequence[Path], console: Console) -> bool:
     return done.returncode == 0
 
 
-def show(scores: Sequence[Score], console: Console) -> None:
-    """The table of the rounds and the distribution of the outage."""
-    table = Table(title=f"{len(scores)} rounds")
-    words = (
-        "round", "fault", "to the", "outage s", "until a node leads s", "acknowledged", "lost",
-        "doubled", "stale", "two primaries s", "whole after s",
-    )  # fmt: skip
-    for word in words:
-        table.add_column(word, justify="left" if word in ("fault", "to the") else "right")
-    for one in scores:
-        table.add_row(
-            str(one.number), one.fault, one.node, f"{one.outage:.1f}", _seconds(one.until_claim),
-            str(one.acknowledged), str(one.lost), str(one.doubled), str(one.stale),
-            f"{one.two_primaries:.3f}", _seconds(one.converged),
-        )  # fmt: skip
-    console.print(table)
-    outages = [one.outage for one in scores]
-    shares = ", ".join(f"p{share} {percentile(outages, share):.1f} s" for share in (50, 90, 99))
-    console.print(f"outage: {shares}, longest {max(outages):.1f} s")
-    console.print(
-        f"acknowledged {sum(one.acknowledged for one in scores)}, "
-        f"lost {sum(one.lost for one in scores)}, doubled {sum(one.doubled for one in scores)}, "
-        f"stale {sum(one.stale for one in scores)}, "
-        f"two primaries {sum(one.two_primaries for one in scores):.3f} s, "
-        f"not whole again {sum(one.converged is None for one in scores)}"
-    )
+async def play_rounds(game: Game, console: Console) -> list[Score]:
+    """Play rounds until one is not good; at the end all of them are compared once more."""
+    scores: list[Score] = []
+    with watched(SandboxWorld(), arbiter()) as pair:
+        for number, drawn in game.draws.items():
+            console.print(
+                f"round {number} of seed {game.seed}: {drawn.fault.name}, {drawn.hold:g} s, "
+                f"to the {'primary' if drawn.to_primary else 'standby'}"
+            )
+            score = await play_round(pair, game.seed, number, drawn, game.folder, console.print)
+            scores.append(score)
+            report.append(game.folder, score)
+            console.print(
+                f"  outage {_seconds(score.outage)}, lost {score.lost}, "
+                f"whole after {_seconds(score.converged)}, load {score.load}"
+            )
+            if not score.good and not game.go_on:
+                break
+        # A later round may lose what an earlier one has found.
+        for score in scores:
+            record = read_record(home_of(game.folder, game.seed, score.number) / "record.jsonl")
+            verdict = await pair.compare(record)
+            if verdict is None or verdict.lost:
+                lost = "cannot be compared" if verdict is None else f"lost {len(verdict.lost)}"
+                console.print(f"round {score.number}, at the end of the run: {lost}")
+                raise SystemExit(1)
+    return scores
 
 
 def _seconds(value: float | None) -> str:
-    return "never" if value is None else f"{value:.1f}"
-
-
-async def play_rounds(
-    rounds: int, first: int, seed: int, names: Sequence[str], folder: Path, console: Console
-) -> list[Score]:
-    """Play rounds until one is not good; that one is the last."""
-    among = [by_name(name) for name in names] or FAULTS
-    scores: list[Score] = []
-    with watched(SandboxWorld(), arbiter()) as pair:
-        for number in range(first, first + rounds):
-            drawn = draw(seed, number, among)
-            console.print(
-                f"round {number} of seed {seed}: {drawn.fault.name}, {drawn.hold:g} s, "
-                f"to the {'primary' if drawn.to_primary else 'standby'}"
-            )
-            score = await play_round(pair, number, drawn, folder, console.print)
-            scores.append(score)
-            console.print(
-                f"  outage {score.outage:.1f} s, lost {score.lost}, "
-                f"whole after {_seconds(score.converged)} s"
-            )
-            if not score.good:
-                break
-    return scores
+    return "never" if value is None else f"{value:.1f} s"
 
 
 @click.command()
@@ -107,22 +102,48 @@ async def play_rounds(
 @click.option("--first", default=1, show_default=True, help="number of the first round")
 @click.option("--seed", type=int, help="to play the same again")
 @click.option("--fault", "names", multiple=True, help="only these; see chaos/faults.py")
+@click.option("--every", "all_once", is_flag=True, help="each fault once to either node, in order")
+@click.option("--to", type=click.Choice(["primary", "standby"]), help="whatever the seed says")
 @click.option("--record", type=click.Path(path_type=Path), help="folder to keep the records in")
+@click.option("--keep-going", is_flag=True, help="a round that is not good is not the last one")
 def main(
-    rounds: int, first: int, seed: int | None, names: Sequence[str], record: Path | None
+    rounds: int,
+    first: int,
+    seed: int | None,
+    names: Sequence[str],
+    all_once: bool,
+    to: str | None,
+    record: Path | None,
+    keep_going: bool,
 ) -> None:
-    """Play rounds against the running sandbox. Exit code 1 when one of them is not good."""
+    """Play rounds against the running sandbox. Exit code 1 when one of them is not good.
+
+    With --record, scores are kept round by round in scores.jsonl of the folder, and the tables
+    show all that is there: a run that was stopped goes on with --seed and --first.
+    """
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     console = Console(width=160)
+    among = [by_name(name) for name in names] or FAULTS
+    if all_once:
+        draws = dict(enumerate(every(seed, among), 1))
+        draws = {number: drawn for number, drawn in draws.items() if number >= first}
+    else:
+        draws = {number: draw(seed, number, among) for number in range(first, first + rounds)}
+    if to:
+        draws = {
+            number: replace(drawn, to_primary=to == "primary") for number, drawn in draws.items()
+        }
     with tempfile.TemporaryDirectory() as temporary:
         folder = record or Path(temporary)
-        scores = asyncio.run(play_rounds(rounds, first, seed, names, folder, console))
-        show(scores, console)
+        folder.mkdir(parents=True, exist_ok=True)
+        game = Game(seed, draws, folder, keep_going)
+        scores = asyncio.run(play_rounds(game, console))
+        report.show(report.read(folder), console)
         linearizable = check_linearizability(sorted(folder.glob("*/record.jsonl")), console)
-    good = all(score.good for score in scores)
-    if not good:
-        console.print(f"round {scores[-1].number} of seed {seed} is not good")
-    sys.exit(0 if good and linearizable else 1)
+    bad = [score.number for score in scores if not score.good]
+    if bad:
+        console.print(f"not good, of seed {seed}: rounds {', '.join(map(str, bad))}")
+    sys.exit(0 if not bad and linearizable else 1)
 
 
 if __name__ == "__main__":

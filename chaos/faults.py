@@ -1,78 +1,47 @@
 """What can happen to the pair: each fault as data, carried out by `chaos.hands`.
 
-A cut is made inside a node's own network namespace, below everything that runs there. Random loss
-is iptables' `statistic` match, since kernels without netem have nothing else.
+A cut is made inside a node's own network namespace, below everything that runs there. Loss is
+iptables' `statistic` match and delay a queue in front of a slow link, since kernels without netem
+have nothing else.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from chaos.steps import (
+    FairWeather,
+    Freeze,
+    OnNode,
+    Pause,
+    Place,
+    Power,
+    Step,
+    Vendor,
+    WipeArbiter,
+)
 
 CHAIN = "OVERLORD-CHAOS"
 LOSS = 0.3
+SLOW_LINK = ("rate", "400kbit", "burst", "4kb", "latency", "1500ms")
+"""Of everything that a node sends; a packet waits in the queue for up to the latency."""
 FREEZE_SECONDS = (25.0, 40.0)
 """Longer than any lease."""
-HOLD_SECONDS = (15.0, 40.0)
+HOLD_SECONDS = (15.0, 30.0)
+BEHIND_SECONDS = 16.0
+"""After so long without its standby, a primary takes writes that the standby never gets."""
+TWO_AT_ONCE = 0.2
+"""Share of the rounds in which a second fault happens beside the first."""
 
-Verb = Literal["poweroff", "poweron", "reboot", "reset"]
-
-
-@dataclass(frozen=True)
-class OnNode:
-    """A command as root on a node."""
-
-    node: str
-    argv: tuple[str, ...]
+Target = Literal["primary", "standby", "either"]
 
 
-@dataclass(frozen=True)
-class Power:
-    """An action of the server's own power button, at Hetzner."""
-
-    node: str
-    verb: Verb
-
-
-@dataclass(frozen=True)
-class Freeze:
-    """Stop every process of a node, or let them go on."""
-
-    node: str
-    frozen: bool
-
-
-@dataclass(frozen=True)
-class Vendor:
-    """A vendor that misbehaves until the next FairWeather."""
-
-    fault: tuple[tuple[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class FairWeather:
-    """All vendors behave."""
-
-
-Step = OnNode | Power | Freeze | Vendor | FairWeather
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a fault happens.
-
-    Args:
-        victim: the node that it happens to, and `other` the one that it does not.
-        addresses: public addresses by node, IPv4 and IPv6.
-        arbiter: address and port of the arbiter.
-    """
-
-    victim: str
-    other: str
-    addresses: Mapping[str, tuple[str, ...]]
-    arbiter: tuple[str, int]
+def nothing(_: Place) -> Sequence[Step]:
+    """No steps."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -84,40 +53,49 @@ class Fault:
         begin: the steps that make it happen.
         end: the steps that end it; a fault that is over at once has none.
         hold: how long it lasts, in seconds, from and to.
+        target: the node that it makes sense for.
+        prepare: steps before the devices start, and `restore` those after the round was scored.
     """
 
     name: str
     begin: Callable[[Place], Sequence[Step]]
-    end: Callable[[Place], Sequence[Step]] = lambda _: ()
+    end: Callable[[Place], Sequence[Step]] = nothing
     hold: tuple[float, float] = (0.0, 0.0)
+    target: Target = "either"
+    prepare: Callable[[Place], Sequence[Step]] = nothing
+    restore: Callable[[Place], Sequence[Step]] = nothing
+
+
+def _shell(node: str, *lines: str) -> OnNode:
+    return OnNode(node, ("sh", "-ec", "\n".join(lines)))
+
+
+# Cuts
 
 
 def _iptables(node: str, *rules: Sequence[str]) -> list[Step]:
-    """Rules in a chain of our own, before everything else; both families."""
-    steps: list[Step] = []
+    """Rules in a chain of our own, before everything else; both families, in one step."""
+    lines = []
     for program in ("iptables", "ip6tables"):
         six = program == "ip6tables"
         mine = [rule for rule in rules if (":" in " ".join(rule)) == six]
-        if not mine:
-            continue
-        steps.append(OnNode(node, (program, "-w", "-N", CHAIN)))
-        steps += [OnNode(node, (program, "-w", "-A", CHAIN, *rule)) for rule in mine]
-        steps += [
-            OnNode(node, (program, "-w", "-I", way, "1", "-j", CHAIN))
-            for way in ("INPUT", "OUTPUT")
-        ]
-    return steps
+        if mine:
+            # There already when two faults cut the same node.
+            lines.append(f"{program} -w -N {CHAIN} 2>/dev/null || true")
+            lines += [f"{program} -w -A {CHAIN} {' '.join(rule)}" for rule in mine]
+            lines += [f"{program} -w -I {way} 1 -j {CHAIN}" for way in ("INPUT", "OUTPUT")]
+    return [_shell(node, *lines)]
 
 
 def _heal(node: str) -> list[Step]:
-    script = "; ".join(
-        f"{program} -w -D {way} -j {CHAIN}"
-        for program in ("iptables", "ip6tables")
-        for way in ("INPUT", "OUTPUT")
-    )
-    flush = "; ".join(f"{program} -w -F {CHAIN}; {program} -w -X {CHAIN}" for program in
-                      ("iptables", "ip6tables"))  # fmt: skip
-    return [OnNode(node, ("sh", "-c", f"({script}; {flush}) 2>/dev/null; true"))]
+    lines = []
+    for program in ("iptables", "ip6tables"):
+        lines += [
+            f"while {program} -w -D {way} -j {CHAIN} 2>/dev/null; do :; done"
+            for way in ("INPUT", "OUTPUT")
+        ]
+        lines.append(f"{program} -w -F {CHAIN} 2>/dev/null && {program} -w -X {CHAIN} || true")
+    return [_shell(node, *lines)]
 
 
 _DROP = ("-j", "DROP")
@@ -151,17 +129,93 @@ def cut_from_arbiter(place: Place, nodes: Sequence[str]) -> list[Step]:
     return [step for node in nodes for step in _iptables(node, _arbiter_rule(place))]
 
 
+def _cut_replication(place: Place) -> list[Step]:
+    """The victim gets nothing of the other's log; all else between the nodes goes on."""
+    return _iptables(place.other, ("-p", "tcp", "--sport", "5432", "-i", "tailscale0", *_DROP))
+
+
+# Processes
+
+
+def _signal(signal: str, *choice: str) -> Callable[[Place], Sequence[Step]]:
+    """A signal to processes; pkill fails, and with it the round, where there is none."""
+    return lambda place: [OnNode(place.victim, ("pkill", f"-{signal}", *choice))]
+
+
 def _kill(pattern: str) -> Callable[[Place], Sequence[Step]]:
-    # The first character in brackets, so that the pattern does not match itself.
-    word = f"[{pattern[0]}]{pattern[1:]}"
-    return lambda place: [
-        OnNode(place.victim, ("sh", "-c", f"pkill -KILL -f '{word}' || echo nothing to kill"))
+    return _signal("KILL", "-f", pattern)
+
+
+def _thaw(*choice: str) -> Callable[[Place], Sequence[Step]]:
+    # Something may have ended them meanwhile: that is what a watchdog is for.
+    words = " ".join(f"'{word}'" for word in choice)
+    return lambda place: [_shell(place.victim, f"pkill -CONT {words} || true")]
+
+
+_POSTMASTER = "^postgres -c config_file"
+_AGENT = "^/usr/bin/python3 -m overlord.agent"
+
+
+# A disk that fills up
+
+_DATABASE = "/var/lib/docker/volumes/overlord_postgres-data/_data"
+_STATE = "/var/lib/overlord"
+_SMALL = "/srv/small"
+
+
+def _onto_a_small_disk(place: Place) -> list[Step]:
+    """Move what must be durable onto a file system of its own with little room left."""
+    return [
+        _shell(
+            place.victim,
+            f"mkdir -p {_SMALL}",
+            f"used=$(du -sm {_DATABASE} {_STATE} | awk '{{sum += $1}} END {{print sum}}')",
+            f"mount -t tmpfs -o size=$((used + 200))m small {_SMALL}",
+            "docker stop overlord-postgres-1 >/dev/null",
+            f"for folder in {_DATABASE} {_STATE}; do",
+            f"  cp -a $folder {_SMALL}/ && mount --bind {_SMALL}/$(basename $folder) $folder",
+            "done",
+            "docker start overlord-postgres-1 >/dev/null",
+        )
     ]
+
+
+def _off_the_small_disk(place: Place) -> list[Step]:
+    return [
+        _shell(
+            place.victim,
+            "docker stop overlord-postgres-1 >/dev/null",
+            f"for folder in {_DATABASE} {_STATE}; do",
+            "  umount $folder && find $folder -mindepth 1 -delete",
+            f"  cp -a {_SMALL}/$(basename $folder)/. $folder/",
+            "done",
+            "docker start overlord-postgres-1 >/dev/null",
+            f"umount {_SMALL}",
+        )
+    ]
+
+
+def _fill(place: Place) -> list[Step]:
+    return [_shell(place.victim, f"! dd if=/dev/zero of={_SMALL}/full bs=64k 2>/dev/null")]
+
+
+def _free(place: Place) -> list[Step]:
+    return [_shell(place.victim, f"rm {_SMALL}/full")]
 
 
 def _both(place: Place) -> tuple[str, str]:
     return place.victim, place.other
 
+
+_DNS_FAILS = Vendor(
+    (
+        ("vendor", "cloudflare"),
+        ("method", "PATCH"),
+        ("path_regex", "/dns_records"),
+        ("status", 503),
+        ("count", 3),
+    )
+)
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -184,12 +238,20 @@ FAULTS: tuple[Fault, ...] = (
         lambda p: [Freeze(p.victim, frozen=False)],
         FREEZE_SECONDS,
     ),
-    Fault("kill -9 PostgreSQL", _kill("postgres -c config_file")),
-    Fault("kill -9 agent", _kill("overlord.agent")),
-    Fault("kill -9 API", _kill("dashboard.api")),
-    Fault("kill -9 nginx", _kill("nginx: master")),
-    Fault("kill -9 dockerd", _kill("dockerd ")),
-    Fault("kill -9 tailscaled", _kill("tailscaled ")),
+    Fault("kill -9 PostgreSQL", _kill(_POSTMASTER)),
+    Fault("kill -9 a PostgreSQL backend", _kill("^postgres: checkpointer")),
+    Fault("kill -9 agent", _kill(_AGENT)),
+    Fault("kill -9 API", _kill("^python -m dashboard.api")),
+    Fault("kill -9 nginx", _kill("^nginx: master")),
+    Fault("kill -9 dockerd", _kill("^/usr/sbin/dockerd ")),
+    Fault("kill -9 tailscaled", _kill("^/usr/sbin/tailscaled ")),
+    Fault(
+        "PostgreSQL hangs",
+        _signal("STOP", "-x", "postgres"),
+        _thaw("-x", "postgres"),
+        FREEZE_SECONDS,
+    ),
+    Fault("agent hangs", _signal("STOP", "-f", _AGENT), _thaw("-f", _AGENT), (25.0, 75.0)),
     Fault(
         "cut from the peer",
         lambda p: cut_from_peer(p, ("-s", "-d")),
@@ -203,6 +265,14 @@ FAULTS: tuple[Fault, ...] = (
         HOLD_SECONDS,
     ),
     Fault("a third of the packets lost", lossy, lambda p: _heal(p.victim), HOLD_SECONDS),
+    Fault(
+        "slow link",
+        lambda p: [
+            OnNode(p.victim, ("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", *SLOW_LINK))
+        ],
+        lambda p: [_shell(p.victim, "tc qdisc del dev eth0 root 2>/dev/null || true")],
+        HOLD_SECONDS,
+    ),
     Fault(
         "cut from the arbiter",
         lambda p: cut_from_arbiter(p, (p.victim,)),
@@ -221,22 +291,33 @@ FAULTS: tuple[Fault, ...] = (
         lambda p: _heal(p.victim),
         HOLD_SECONDS,
     ),
+    Fault("arbiter wiped", lambda _: [WipeArbiter()]),
+    Fault(
+        "power off, and the arbiter wiped",
+        lambda p: [Power(p.victim, "poweroff"), Pause(3.0), WipeArbiter()],
+        lambda p: [Power(p.victim, "poweron")],
+        HOLD_SECONDS,
+    ),
     Fault(
         "power off, and the DNS API fails",
-        lambda p: [
-            Vendor(
-                (
-                    ("vendor", "cloudflare"),
-                    ("method", "PATCH"),
-                    ("path_regex", "/dns_records"),
-                    ("status", 503),
-                    ("count", 3),
-                )
-            ),
-            Power(p.victim, "poweroff"),
-        ],
+        lambda p: [_DNS_FAILS, Power(p.victim, "poweroff")],
         lambda p: [FairWeather(), Power(p.victim, "poweron")],
         HOLD_SECONDS,
+    ),
+    Fault(
+        "standby far behind, then power off",
+        lambda p: [*_cut_replication(p), Pause(BEHIND_SECONDS), Power(p.victim, "poweroff")],
+        lambda p: [*_heal(p.other), Power(p.victim, "poweron")],
+        (5.0, 20.0),
+        target="primary",
+    ),
+    Fault(
+        "full disk",
+        _fill,
+        _free,
+        HOLD_SECONDS,
+        prepare=_onto_a_small_disk,
+        restore=_off_the_small_disk,
     ),
 )
 
@@ -247,6 +328,41 @@ def by_name(name: str) -> Fault:
         if fault.name == name:
             return fault
     raise KeyError(f"no fault {name!r}; there are: {', '.join(fault.name for fault in FAULTS)}")
+
+
+_ANYWHERE = Place("victim", "other", {"victim": (), "other": ()}, ("192.0.2.1", 443))
+
+
+def _stops(fault: Fault) -> bool:
+    """Whether a node is gone while it lasts."""
+    return any(isinstance(step, Power | Freeze) for step in fault.begin(_ANYWHERE))
+
+
+def together(first: Fault, second: Fault, elsewhere: bool) -> Fault:
+    """Two faults at once.
+
+    Args:
+        first: any.
+        second: one that stops no node.
+        elsewhere: whether the second one happens to the other node than the first.
+    """
+
+    def there(place: Place) -> Place:
+        return (
+            Place(place.other, place.victim, place.addresses, place.arbiter) if elsewhere else place
+        )
+
+    where = "the other node" if elsewhere else "the same node"
+    return Fault(
+        f"{first.name} + {second.name} on {where}",
+        # A node that is gone can be told nothing: it goes last and returns first.
+        lambda p: [*second.begin(there(p)), *first.begin(p)],
+        lambda p: [*first.end(p), *second.end(there(p))],
+        (max(first.hold[0], second.hold[0]), max(first.hold[1], second.hold[1])),
+        target=first.target,
+        prepare=first.prepare,
+        restore=first.restore,
+    )
 
 
 @dataclass(frozen=True)
@@ -264,9 +380,29 @@ class Draw:
     hold: float
 
 
+def every(seed: int, among: Sequence[Fault] = FAULTS) -> list[Draw]:
+    """Each fault once to the primary and once to the standby, as far as it makes sense."""
+    chance = random.Random(seed)  # noqa: S311 - a game of chance
+    return [
+        Draw(fault, to_primary, round(chance.uniform(*fault.hold), 1))
+        for fault in among
+        for to_primary in (True, False)
+        if fault.target in ("either", "primary" if to_primary else "standby")
+    ]
+
+
 def draw(seed: int, number: int, among: Sequence[Fault] = FAULTS) -> Draw:
     """The draw of a round: the same for the same seed and number, whatever was drawn before."""
     chance = random.Random(f"{seed}:{number}")  # noqa: S311 - a game of chance
     fault = chance.choice(among)
+    if chance.random() < TWO_AT_ONCE:
+        beside = [
+            one for one in among if one != fault and not _stops(one) and one.prepare is nothing
+        ]
+        if beside:
+            fault = together(fault, chance.choice(beside), elsewhere=chance.random() < 0.5)
     # More often to the primary: that is where something can be lost.
-    return Draw(fault, chance.random() < 0.75, round(chance.uniform(*fault.hold), 1))
+    primary = chance.random() < 0.75
+    if fault.target != "either":
+        primary = fault.target == "primary"
+    return Draw(fault, primary, round(chance.uniform(*fault.hold), 1))

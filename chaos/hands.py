@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from chaos.faults import FairWeather, Freeze, OnNode, Power, Step, Vendor
-from tests.e2e.sandbox_world import SandboxWorld
+import time
 
-ACTION_SECONDS = 120.0
+import requests
+
+from chaos.steps import FairWeather, Freeze, OnNode, Pause, Power, Step, Vendor, WipeArbiter
+from sandbox import world as fixed
+from tests.e2e.sandbox_world import STACK, SandboxWorld
 
 
 class Hands:
@@ -27,6 +30,12 @@ class Hands:
                 self._world.fault(**dict(fault))
             case FairWeather():
                 self._world.fair_weather()
+            case WipeArbiter():
+                worker = f"overlord-{STACK}-witness"
+                url = f"{fixed.CONTROL_URL}/workers/{worker}/storage"
+                requests.delete(url, timeout=30).raise_for_status()
+            case Pause(seconds):
+                time.sleep(seconds)
 
     def container(self, node: str) -> str:
         """The container that is the node."""

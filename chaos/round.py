@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.faults import Draw, Place
+from chaos.arbiter import GRANTED, LEADS, ArbiterPage, Entry, entries, last
+from chaos.evidence import keep_evidence
+from chaos.faults import Draw
 from chaos.hands import Hands
-from chaos.score import Acknowledgement, Score, outage, stale_writes, two_primaries
+from chaos.score import (
+    Acknowledgement,
+    Claim,
+    Outage,
+    Parts,
+    Score,
+    outage,
+    parts,
+    stale_writes,
+    two_primaries,
+)
+from chaos.steps import Place, Step
 from chaos.watch import Watcher, whole
 from device.simulator.fleet import Plan, play
-from device.simulator.recorder import read_lines, read_record
-from device.simulator.verify import compare_api
+from device.simulator.recorder import Line, Record, read_lines, read_record
+from device.simulator.verify import Verdict, VerifyError, compare_api
 from sandbox import world as fixed
 from tests.e2e.sandbox_world import SandboxWorld
 
 DEVICES = 10
 PERIOD_SECONDS = 0.5
 """Of one device: together they post twenty times a second, so a gap is seen to 50 ms."""
-WARM_SECONDS = 6.0
-AFTER_SECONDS = 10.0
-WHOLE_SECONDS = 300.0
+WARM_SECONDS = 3.0
+SETTLED_SECONDS = 5.0
+"""The pair is whole once it stays so: a process that was just killed is not missed at once."""
+STATUS_AGE_SECONDS = 2.5
+WHOLE_SECONDS = 240.0
+SERVED_SECONDS = 150.0
+"""After the pair is whole, until a status is accepted: a load balancer asks once a minute."""
 POST_SECONDS = 5.0
+ENROL_SECONDS = 90.0
+VERIFY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +56,7 @@ class Pair:
     Args:
         watchers: by node.
         addresses: public addresses by node.
-        arbiter: its address and port.
+        arbiter: as an operator reaches it.
         enrol_token: lets devices in.
         operator_token: reads their history.
     """
@@ -44,20 +65,56 @@ class Pair:
     hands: Hands
     watchers: dict[str, Watcher]
     addresses: Mapping[str, tuple[str, ...]]
-    arbiter: tuple[str, int]
+    arbiter: ArbiterPage
     enrol_token: str
     operator_token: str
 
-    def is_whole(self) -> bool:
-        """Whether one node leads and the other follows in sync."""
-        first, second = self.watchers.values()
-        return whole(first.status, second.status)
+    def is_whole(self, since: float) -> bool:
+        """Whether one node leads and the other follows in sync, by what both said since then."""
+        first, second = (one.status(since) for one in self.watchers.values())
+        return whole(first, second)
+
+    async def settled(self, seconds: float) -> float | None:
+        """Wait until the pair is whole and stays so; when it began to be, None when it never was.
+
+        Only what both nodes say from now on counts.
+        """
+        started = time.time()
+        since: float | None = None
+        while time.time() - started < seconds + SETTLED_SECONDS:
+            now = time.time()
+            if not self.is_whole(max(started, now - STATUS_AGE_SECONDS)):
+                since = None
+            elif since is None:
+                since = now
+            elif now - since >= SETTLED_SECONDS:
+                return since
+            await asyncio.sleep(0.2)
+        return None
 
     def leader(self) -> str:
         """The node that leads. Call it while the pair is whole."""
-        return next(
-            name for name, one in self.watchers.items() if one.status and one.status["leader"]
-        )
+        statuses = {name: one.status(0.0) for name, one in self.watchers.items()}
+        return next(name for name, status in statuses.items() if status and status["leader"])
+
+    async def do(self, steps: Sequence[Step]) -> None:
+        """Carry out steps, one after the other."""
+        for step in steps:
+            await asyncio.to_thread(self.hands.do, step)
+
+    async def compare(self, record: Record) -> Verdict | None:
+        """What the pair has of what devices were told; None where nobody answers the question."""
+        deadline = time.monotonic() + VERIFY_SECONDS
+        while True:
+            try:
+                return await compare_api(
+                    record, fixed.PUBLIC_URL.rstrip("/"), self.operator_token,
+                    ca_file=self.world.world.ca / "ca.pem",
+                )  # fmt: skip
+            except (VerifyError, OSError):
+                if time.monotonic() > deadline:
+                    return None
+                await asyncio.sleep(2.0)
 
 
 @contextmanager
@@ -80,7 +137,8 @@ def watched(world: SandboxWorld, arbiter: tuple[str, int]) -> Iterator[Pair]:
         watcher.start()
     try:
         yield Pair(
-            world, hands, watchers, addresses, arbiter,
+            world, hands, watchers, addresses,
+            ArbiterPage(arbiter, secrets["arbiter_operator_token"], world.world.ca / "ca.pem"),
             secrets["api_enrol_token"], secrets["api_operator_token"],
         )  # fmt: skip
     finally:
@@ -88,35 +146,77 @@ def watched(world: SandboxWorld, arbiter: tuple[str, int]) -> Iterator[Pair]:
             watcher.stop()
 
 
-async def until(condition: Callable[[], bool], seconds: float) -> float | None:
-    """Seconds until a condition holds; None when it does not in time."""
-    started = time.monotonic()
-    while time.monotonic() - started < seconds:
-        if condition():
-            return time.monotonic() - started
-        await asyncio.sleep(0.2)
-    return None
+async def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition holds; whether it did in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.5)
+    return True
+
+
+@dataclass(frozen=True)
+class _Played:
+    """A round before it is scored."""
+
+    place: Place
+    to_primary: bool
+    fault_at: float
+    ended_at: float
+    whole_at: float | None
+    claims: Sequence[Claim]
+    history: Sequence[Entry]
+
+
+def home_of(folder: Path, seed: int, number: int) -> Path:
+    """Where the record of a round is kept."""
+    return folder / f"seed-{seed}-round-{number:03}"
 
 
 async def play_round(
-    pair: Pair, number: int, drawn: Draw, folder: Path, say: Callable[[str], None]
+    pair: Pair, seed: int, number: int, drawn: Draw, folder: Path, say: Callable[[str], None]
 ) -> Score:
-    """Play one round and score it.
+    """Play one round and score it; what a bad one leaves is kept beside its record.
 
     Raises:
         RuntimeError: the pair is not whole to begin with.
     """
-    if await until(pair.is_whole, WHOLE_SECONDS) is None:
+    home = home_of(folder, seed, number)
+    shutil.rmtree(home, ignore_errors=True)  # of a run that was killed in it
+    home.mkdir(parents=True)
+    place, to_primary = await _place(pair, drawn, number)
+    if steps := drawn.fault.prepare(place):
+        await pair.do(steps)
+        place, to_primary = await _place(pair, drawn, number)
+    try:
+        played = await _play(pair, number, drawn, place, to_primary, home)
+        score = await _score(pair, seed, number, drawn, played, home, say)
+        if not score.good:
+            kept = keep_evidence(pair.world, pair.arbiter, home, played.fault_at, played.claims)
+            say(f"  not good; see {kept}")
+    finally:
+        await pair.do(drawn.fault.restore(place))
+    return score
+
+
+async def _place(pair: Pair, drawn: Draw, number: int) -> tuple[Place, bool]:
+    if await pair.settled(WHOLE_SECONDS) is None:
         raise RuntimeError(f"the pair is not whole before round {number}; see `make status`")
     leader = pair.leader()
     other = next(name for name in pair.watchers if name != leader)
-    victim = leader if drawn.to_primary else other
-    place = Place(victim, other if victim == leader else leader, pair.addresses, pair.arbiter)
+    victim, spared = (leader, other) if drawn.to_primary else (other, leader)
+    return Place(victim, spared, pair.addresses, pair.arbiter.address), drawn.to_primary
+
+
+async def _play(
+    pair: Pair, number: int, drawn: Draw, place: Place, to_primary: bool, home: Path
+) -> _Played:
     plan = Plan(
         base_url=fixed.PUBLIC_URL.rstrip("/"),
         devices=DEVICES,
-        # The devices stop when the round does, see below.
-        duration_s=WARM_SECONDS + drawn.hold + WHOLE_SECONDS + AFTER_SECONDS,
+        # The devices stop when the round does.
+        duration_s=3600.0,
         period_s=PERIOD_SECONDS,
         batch=20,
         duplicate_share=0.2,
@@ -126,7 +226,6 @@ async def play_round(
         prefix=f"chaos-{int(time.time())}-{number}",
         seed=number,
     )
-    home = folder / f"round-{number:03}"
     since = {name: len(one.claims()) for name, one in pair.watchers.items()}
     stop = asyncio.Event()
     devices = asyncio.create_task(
@@ -136,50 +235,86 @@ async def play_round(
         )
     )  # fmt: skip
     try:
-        await until(lambda: devices.done() or _posting(home), 60.0)
+        posting = await until(lambda: devices.done() or _served(home, 0.0), ENROL_SECONDS)
+        if devices.done() or not posting:
+            raise RuntimeError(f"no device could post before round {number}")
         await asyncio.sleep(WARM_SECONDS)
         fault_at = time.time()
         try:
-            for step in drawn.fault.begin(place):
-                await asyncio.to_thread(pair.hands.do, step)
+            await pair.do(drawn.fault.begin(place))
             await asyncio.sleep(drawn.hold)
         finally:
-            for step in drawn.fault.end(place):
-                await asyncio.to_thread(pair.hands.do, step)
-        converged = await until(pair.is_whole, WHOLE_SECONDS)
-        await asyncio.sleep(AFTER_SECONDS)
+            await pair.do(drawn.fault.end(place))
+        ended_at = time.time()
+        whole_at = await pair.settled(WHOLE_SECONDS)
+        await until(lambda: _served(home, whole_at or ended_at), SERVED_SECONDS)
     finally:
         stop.set()
         await devices
-    record = read_record(home / "record.jsonl")
-    verdict = await compare_api(
-        record, plan.base_url, pair.operator_token, ca_file=pair.world.world.ca / "ca.pem"
-    )
-    acknowledged = [
-        Acknowledgement(line.sent, line.at, line.epoch)
-        for line in read_lines(home / "record.jsonl")
-        if line.kind == "acknowledged"
-    ]
     claims = [claim for name, one in pair.watchers.items() for claim in one.claims()[since[name] :]]
-    gap = outage(acknowledged, fault_at, claims)
+    try:
+        history = entries(pair.arbiter.read())
+    except OSError:
+        history = []
+    return _Played(place, to_primary, fault_at, ended_at, whole_at, claims, history)
+
+
+async def _score(
+    pair: Pair, seed: int, number: int, drawn: Draw, played: _Played, home: Path,
+    say: Callable[[str], None],
+) -> Score:  # fmt: skip
+    verdict = await pair.compare(read_record(home / "record.jsonl"))
+    answers = [
+        line
+        for line in read_lines(home / "record.jsonl")
+        if line.kind in ("acknowledged", "repeated")
+    ]
+    gap = _outage(answers, played)
     score = Score(
+        seed=seed,
         number=number,
         fault=drawn.fault.name,
-        node="primary" if victim == leader else "standby",
-        outage=gap.seconds,
-        until_claim=gap.until_claim,
-        acknowledged=verdict.acknowledged,
-        lost=len(verdict.lost),
-        doubled=len(verdict.doubled) + len(verdict.unknown),
-        stale=stale_writes(acknowledged),
-        two_primaries=two_primaries(claims),
-        converged=converged,
+        node="primary" if played.to_primary else "standby",
+        hold=drawn.hold,
+        outage=None if gap is None else round(gap.seconds, 3),
+        parts=None if gap is None else _parts(gap, played.history),
+        acknowledged=sum(line.kind == "acknowledged" for line in answers),
+        lost=None if verdict is None else len(verdict.lost),
+        doubled=0 if verdict is None else len(verdict.doubled) + len(verdict.unknown),
+        stale=stale_writes(_acknowledgements(answers)),
+        two_primaries=two_primaries(played.claims),
+        converged=None
+        if played.whole_at is None
+        else round(max(0.0, played.whole_at - played.ended_at), 1),
+        load=round(os.getloadavg()[0], 1),
     )
-    if not score.good:
+    if verdict is None:
+        say("  the pair does not answer what it has stored")
+    elif not verdict.good:
         say(verdict.report())
     return score
 
 
-def _posting(home: Path) -> bool:
+def _acknowledgements(lines: Sequence[Line]) -> list[Acknowledgement]:
+    return [Acknowledgement(line.sent, line.at, line.epoch) for line in lines]
+
+
+def _outage(answers: Sequence[Line], played: _Played) -> Outage | None:
+    acknowledged = _acknowledgements([line for line in answers if line.kind == "acknowledged"])
+    try:
+        return outage(acknowledged, played.fault_at, played.claims)
+    except ValueError:
+        return None
+
+
+def _parts(gap: Outage, history: Sequence[Entry]) -> Parts | None:
+    granted = last(history, GRANTED, gap.began, gap.ended)
+    return parts(gap, granted, last(history, LEADS, gap.began, gap.ended))
+
+
+def _served(home: Path, since: float) -> bool:
+    """Whether a status was acknowledged after a moment."""
     file = home / "record.jsonl"
-    return file.exists() and '"acknowledged"' in file.read_text()
+    return file.exists() and any(
+        line.kind == "acknowledged" and line.at > since for line in read_lines(file)
+    )

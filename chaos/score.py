@@ -6,9 +6,10 @@ All times are seconds of one clock, that of the machine that plays the devices.
 from __future__ import annotations
 
 import itertools
+import json
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,6 @@ class Outage:
     def seconds(self) -> float:
         """Length."""
         return self.ended - self.began
-
-    @property
-    def until_claim(self) -> float | None:
-        """Detection and promotion, in seconds."""
-        return None if self.claimed is None else max(0.0, self.claimed - self.began)
-
-    @property
-    def after_claim(self) -> float | None:
-        """Steering and client, in seconds."""
-        return None if self.claimed is None else max(0.0, self.ended - self.claimed)
 
 
 def outage(
@@ -112,7 +103,7 @@ def two_primaries(claims: Iterable[Claim]) -> float:
 
 
 def stale_writes(acknowledged: Iterable[Acknowledgement]) -> int:
-    """Statuses that an older epoch took after a newer one had taken some: two writers."""
+    """Answers under an older epoch, asked for after a newer one had answered: two writers."""
     newest_at: dict[int, float] = {}
     numbered = [one for one in acknowledged if one.epoch is not None]
     for one in numbered:
@@ -126,39 +117,95 @@ def stale_writes(acknowledged: Iterable[Acknowledgement]) -> int:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """An outage in which the other node took over, in seconds; a part that overlaps an earlier one
+    counts as far as it goes beyond it.
+
+    Args:
+        detection: from the last acknowledgement until the arbiter granted a lease.
+        promotion: until the node said that it takes writes.
+        steering: until the public name led to it; None where the arbiter does not steer.
+        client: until a device had tried again and was answered.
+    """
+
+    detection: float
+    promotion: float
+    steering: float | None
+    client: float
+
+
+def parts(gap: Outage, granted: float | None, led: float | None) -> Parts | None:
+    """Where the time of an outage went.
+
+    Args:
+        gap: with the moment at which a node first said again that it takes writes.
+        granted: when the arbiter last granted a lease to another node.
+        led: when the arbiter last led the public name there.
+
+    Returns:
+        None where nobody was granted a lease in it, so that it has no such parts.
+    """
+    if granted is None or gap.claimed is None or not gap.began <= granted <= gap.claimed:
+        return None
+    served = gap.claimed if led is None else max(gap.claimed, led)
+    return Parts(
+        detection=granted - gap.began,
+        promotion=gap.claimed - granted,
+        steering=None if led is None else served - gap.claimed,
+        client=max(0.0, gap.ended - served),
+    )
+
+
+@dataclass(frozen=True)
 class Score:
     """A round.
 
     Args:
-        number: which one.
+        seed: of the run, and `number` which round of it.
         fault: what happened, and to which node.
-        outage: seconds without an acknowledged status.
-        until_claim: of those, until a node took over.
+        hold: seconds that it lasted.
+        outage: seconds without an acknowledged status; None when there never was one again.
+        parts: of the outage, where another node took over.
         acknowledged: statuses.
-        lost: acknowledged ones that are not stored.
+        lost: acknowledged ones that are not stored; None when nobody could be asked.
         doubled: ones stored twice.
         stale: ones taken under an epoch that had ended.
         two_primaries: seconds.
         converged: seconds from the end of the fault until the pair was whole; None when never.
+        load: of the machine, as the mean of the last minute.
     """
 
+    seed: int
     number: int
     fault: str
     node: str
-    outage: float
-    until_claim: float | None
+    hold: float
+    outage: float | None
+    parts: Parts | None
     acknowledged: int
-    lost: int
+    lost: int | None
     doubled: int
     stale: int
     two_primaries: float
     converged: float | None
+    load: float
 
     @property
     def good(self) -> bool:
         """Nothing lost, nothing doubled, never two, and whole again without a human."""
-        wrong = self.lost or self.doubled or self.stale or self.two_primaries
-        return not wrong and self.converged is not None
+        wrong = self.lost != 0 or self.doubled or self.stale or self.two_primaries
+        return not wrong and self.converged is not None and self.outage is not None
+
+    def line(self) -> str:
+        """As one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of(cls, line: str) -> Score:
+        """From a line of JSON."""
+        fields = json.loads(line)
+        found = fields.pop("parts")
+        return cls(**fields, parts=None if found is None else Parts(**found))
 
 
 def percentile(values: Sequence[float], share: int) -> float:

@@ -19,6 +19,7 @@ from chaos.score import Claim
 
 AGENT = ("127.0.0.1", 9600)
 EVERY_SECONDS = 0.2
+STATUS_SECONDS = 1.0
 _CLONE_NEWNET = 0x40000000
 
 
@@ -46,7 +47,7 @@ class Watcher:
         self.node = node
         self._process = process
         self._claims: list[Claim] = []
-        self._last: dict[str, Any] | None = None
+        self._last: tuple[float, dict[str, Any]] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch-{node}", daemon=True)
 
@@ -63,10 +64,10 @@ class Watcher:
         """All claims so far."""
         return list(self._claims)
 
-    @property
-    def status(self) -> dict[str, Any] | None:
-        """The newest /status of the agent; None while it does not answer."""
-        return self._last
+    def status(self, since: float) -> dict[str, Any] | None:
+        """The newest /status of the agent; None where it was not asked after this moment."""
+        last = self._last
+        return None if last is None or last[0] < since else last[1]
 
     def _run(self) -> None:
         joined = asked_status = 0.0
@@ -83,9 +84,9 @@ class Watcher:
                 code, _ = _get("/leader")
                 if code == 200:
                     self._claims.append(Claim(self.node, asked, time.time()))
-                if asked - asked_status > 1.0:
+                if asked - asked_status > STATUS_SECONDS:
                     code, body = _get("/status")
-                    self._last = json.loads(body) if code == 200 else None
+                    self._last = (asked, json.loads(body)) if code == 200 else None
                     asked_status = asked
             except (OSError, http.client.HTTPException, ValueError):
                 # Off, frozen or dead; another boot is another network.

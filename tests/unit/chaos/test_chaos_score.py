@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.score import Acknowledgement, Claim, Score, outage, stale_writes, two_primaries
+from chaos.score import (
+    Acknowledgement,
+    Claim,
+    Outage,
+    Parts,
+    Score,
+    outage,
+    parts,
+    stale_writes,
+    two_primaries,
+)
 
 
 def acks(*times: float, epoch: int | None = None) -> list[Acknowledgement]:
@@ -34,17 +44,42 @@ def test_a_fault_without_anything_acknowledged_after_it_has_no_outage_to_tell() 
         outage(acks(1.0, 2.0), fault_at=3.0)
 
 
-def test_the_outage_is_split_where_the_next_node_leads() -> None:
+def takeover() -> Outage:
     seen = claims("vps-01", 0.0, 10.0) + claims("vps-02", 22.0, 40.0)
-    gap = outage(acks(9.0, 10.0, 25.0, 26.0), fault_at=10.1, claims=seen)
-    assert gap.until_claim == pytest.approx(12.01)
-    assert gap.after_claim == pytest.approx(2.99)
+    return outage(acks(9.0, 10.0, 25.0, 26.0), fault_at=10.1, claims=seen)
+
+
+def test_an_outage_is_split_at_the_lease_the_next_node_that_leads_and_the_name() -> None:
+    split = parts(takeover(), granted=20.0, led=23.0)
+    assert split is not None
+    assert split.detection == pytest.approx(10.0)
+    assert split.promotion == pytest.approx(2.01)
+    assert split.steering == pytest.approx(0.99)
+    assert split.client == pytest.approx(2.0)
+
+
+def test_a_name_that_moved_before_the_promotion_cost_nothing() -> None:
+    split = parts(takeover(), granted=20.0, led=20.3)
+    assert split is not None
+    assert split.steering == 0
+    assert split.client == pytest.approx(2.99)
+
+
+def test_where_the_arbiter_does_not_steer_the_name_is_the_clients_part() -> None:
+    split = parts(takeover(), granted=20.0, led=None)
+    assert split is not None
+    assert split.steering is None
+    assert split.client == pytest.approx(2.99)
+
+
+def test_an_outage_without_a_new_lease_has_no_such_parts() -> None:
+    assert parts(takeover(), granted=None, led=None) is None
 
 
 def test_an_outage_under_the_same_leader_waited_for_nobody() -> None:
     gap = outage(acks(9.0, 10.0, 14.0), fault_at=10.1, claims=claims("vps-01", 0.0, 20.0))
-    assert gap.until_claim is not None
-    assert gap.until_claim < 0.3
+    assert gap.claimed is not None
+    assert gap.claimed - gap.began < 0.3
 
 
 def test_a_handover_has_no_two_primaries() -> None:
@@ -80,17 +115,30 @@ def test_a_write_that_was_on_its_way_when_the_epoch_changed_is_not_stale() -> No
 
 def score(**fields: object) -> Score:
     fine: dict[str, object] = {
-        "number": 1, "fault": "power off", "node": "primary", "outage": 12.0, "until_claim": 10.0,
-        "acknowledged": 100, "lost": 0, "doubled": 0, "stale": 0, "two_primaries": 0.0,
-        "converged": 30.0,
+        "seed": 7, "number": 1, "fault": "power off", "node": "primary", "hold": 20.0,
+        "outage": 12.0, "parts": Parts(9.0, 1.0, None, 2.0), "acknowledged": 100, "lost": 0,
+        "doubled": 0, "stale": 0, "two_primaries": 0.0, "converged": 30.0, "load": 1.0,
     }  # fmt: skip
     return Score(**{**fine, **fields})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"lost": 1}, {"doubled": 1}, {"stale": 1}, {"two_primaries": 0.01}, {"converged": None}],
+    [
+        {"lost": 1},
+        {"lost": None},
+        {"doubled": 1},
+        {"stale": 1},
+        {"two_primaries": 0.01},
+        {"converged": None},
+        {"outage": None},
+    ],
 )
 def test_a_round_with_any_harm_is_not_good(fields: dict[str, object]) -> None:
     assert score().good
     assert not score(**fields).good
+
+
+@pytest.mark.parametrize("fields", [{}, {"parts": None}, {"outage": None, "lost": None}])
+def test_a_score_is_read_as_it_was_written(fields: dict[str, object]) -> None:
+    assert Score.of(score(**fields).line()) == score(**fields)
