@@ -30,7 +30,7 @@ SLOW_LINK = ("rate", "400kbit", "burst", "4kb", "latency", "1500ms")
 """Of everything that a node sends; a packet waits in the queue for up to the latency."""
 FREEZE_SECONDS = (25.0, 40.0)
 """Longer than any lease."""
-HOLD_SECONDS = (15.0, 30.0)
+HOLD_SECONDS = (8.0, 28.0)
 BEHIND_SECONDS = 16.0
 """After so long without its standby, a primary takes writes that the standby never gets."""
 TWO_AT_ONCE = 0.2
@@ -55,6 +55,7 @@ class Fault:
         hold: how long it lasts, in seconds, from and to.
         target: the node that it makes sense for.
         prepare: steps before the devices start, and `restore` those after the round was scored.
+        alone: whether nothing else may happen beside it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Fault:
     target: Target = "either"
     prepare: Callable[[Place], Sequence[Step]] = nothing
     restore: Callable[[Place], Sequence[Step]] = nothing
+    alone: bool = False
 
 
 def _shell(node: str, *lines: str) -> OnNode:
@@ -170,7 +172,7 @@ def _onto_a_small_disk(place: Place) -> list[Step]:
             place.victim,
             f"mkdir -p {_SMALL}",
             f"used=$(du -sm {_DATABASE} {_STATE} | awk '{{sum += $1}} END {{print sum}}')",
-            f"mount -t tmpfs -o size=$((used + 200))m small {_SMALL}",
+            f"mount -t tmpfs -o size=$((used + 100))m small {_SMALL}",
             "docker stop overlord-postgres-1 >/dev/null",
             f"for folder in {_DATABASE} {_STATE}; do",
             f"  cp -a $folder {_SMALL}/ && mount --bind {_SMALL}/$(basename $folder) $folder",
@@ -196,11 +198,13 @@ def _off_the_small_disk(place: Place) -> list[Step]:
 
 
 def _fill(place: Place) -> list[Step]:
-    return [_shell(place.victim, f"! dd if=/dev/zero of={_SMALL}/full bs=64k 2>/dev/null")]
+    # Again and again: what PostgreSQL frees meanwhile is taken too.
+    write = f"while :; do dd if=/dev/zero bs=4k >> {_SMALL}/full 2>/dev/null; sleep 0.1; done"
+    return [OnNode(place.victim, ("systemd-run", "--unit=chaos-fill", "sh", "-c", write))]
 
 
 def _free(place: Place) -> list[Step]:
-    return [_shell(place.victim, f"rm {_SMALL}/full")]
+    return [_shell(place.victim, "systemctl stop chaos-fill", f"rm {_SMALL}/full")]
 
 
 def _both(place: Place) -> tuple[str, str]:
@@ -237,6 +241,12 @@ FAULTS: tuple[Fault, ...] = (
         lambda p: [Freeze(p.victim, frozen=True)],
         lambda p: [Freeze(p.victim, frozen=False)],
         FREEZE_SECONDS,
+    ),
+    Fault(
+        "switchover",
+        lambda p: [OnNode(p.victim, ("overlordctl", "switchover"))],
+        target="primary",
+        alone=True,
     ),
     Fault("kill -9 PostgreSQL", _kill(_POSTMASTER)),
     Fault("kill -9 a PostgreSQL backend", _kill("^postgres: checkpointer")),
@@ -318,6 +328,7 @@ FAULTS: tuple[Fault, ...] = (
         HOLD_SECONDS,
         prepare=_onto_a_small_disk,
         restore=_off_the_small_disk,
+        alone=True,
     ),
 )
 
@@ -360,8 +371,6 @@ def together(first: Fault, second: Fault, elsewhere: bool) -> Fault:
         lambda p: [*first.end(p), *second.end(there(p))],
         (max(first.hold[0], second.hold[0]), max(first.hold[1], second.hold[1])),
         target=first.target,
-        prepare=first.prepare,
-        restore=first.restore,
     )
 
 
@@ -395,10 +404,8 @@ def draw(seed: int, number: int, among: Sequence[Fault] = FAULTS) -> Draw:
     """The draw of a round: the same for the same seed and number, whatever was drawn before."""
     chance = random.Random(f"{seed}:{number}")  # noqa: S311 - a game of chance
     fault = chance.choice(among)
-    if chance.random() < TWO_AT_ONCE:
-        beside = [
-            one for one in among if one != fault and not _stops(one) and one.prepare is nothing
-        ]
+    if chance.random() < TWO_AT_ONCE and not fault.alone:
+        beside = [one for one in among if one != fault and not (one.alone or _stops(one))]
         if beside:
             fault = together(fault, chance.choice(beside), elsewhere=chance.random() < 0.5)
     # More often to the primary: that is where something can be lost.

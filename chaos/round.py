@@ -185,12 +185,15 @@ async def play_round(
     home = home_of(folder, seed, number)
     shutil.rmtree(home, ignore_errors=True)  # of a run that was killed in it
     home.mkdir(parents=True)
-    place, to_primary = await _place(pair, drawn, number)
+    leader = await _leader(pair, number)
+    other = next(name for name in pair.watchers if name != leader)
+    victim, spared = (leader, other) if drawn.to_primary else (other, leader)
+    place = Place(victim, spared, pair.addresses, pair.arbiter.address)
     if steps := drawn.fault.prepare(place):
         await pair.do(steps)
-        place, to_primary = await _place(pair, drawn, number)
+        leader = await _leader(pair, number)  # it may have moved meanwhile
     try:
-        played = await _play(pair, number, drawn, place, to_primary, home)
+        played = await _play(pair, number, drawn, place, victim == leader, home)
         score = await _score(pair, seed, number, drawn, played, home, say)
         if not score.good:
             kept = keep_evidence(pair.world, pair.arbiter, home, played.fault_at, played.claims)
@@ -200,13 +203,10 @@ async def play_round(
     return score
 
 
-async def _place(pair: Pair, drawn: Draw, number: int) -> tuple[Place, bool]:
+async def _leader(pair: Pair, number: int) -> str:
     if await pair.settled(WHOLE_SECONDS) is None:
         raise RuntimeError(f"the pair is not whole before round {number}; see `make status`")
-    leader = pair.leader()
-    other = next(name for name in pair.watchers if name != leader)
-    victim, spared = (leader, other) if drawn.to_primary else (other, leader)
-    return Place(victim, spared, pair.addresses, pair.arbiter.address), drawn.to_primary
+    return pair.leader()
 
 
 async def _play(

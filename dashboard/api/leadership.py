@@ -77,7 +77,7 @@ class LeadershipSource:
                 "This node is not the leader and takes no writes. Keep what you have and send it "
                 "again later.",
                 reason="not_leader",
-                retry_after=5,
+                retry_after=2,  # a takeover or a switchover is over in seconds
             )
         return answer
 

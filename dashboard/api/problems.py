@@ -81,12 +81,12 @@ class ProblemError(Exception):
 
 
 def database_away() -> ProblemError:
-    """The database does not answer now."""
+    """The database does not answer now: mostly it waits for a standby that is gone, for seconds."""
     return ProblemError(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "The database does not answer. Keep what you have and send it again later.",
         reason="database_away",
-        retry_after=10,
+        retry_after=3,
     )
 
 

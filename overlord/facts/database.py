@@ -7,8 +7,11 @@ something old.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 3
 STATEMENT_MILLISECONDS = 3000
+ANSWER_SECONDS = 4.0
+"""A server that has not even said so by then is stopped or stuck."""
 
 # synchronous_commit=local: what the role manager itself does never waits for the standby.
 _OPTIONS = (
@@ -159,6 +164,27 @@ def parse_database(data: Mapping[str, Any], history: str = "") -> Database:
     )
 
 
+@contextmanager
+def _bounded(descriptor: int) -> Iterator[None]:
+    """Cut a connection whose server does not answer in time: no timeout of the server's own helps
+    when its process is stopped."""
+    # A copy: the connection's own number may be another file's once it is closed.
+    wire = socket.socket(fileno=os.dup(descriptor))
+
+    def cut() -> None:
+        with suppress(OSError):
+            wire.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(ANSWER_SECONDS, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        wire.close()
+
+
 class Postgres:
     """The server behind a socket. One thread uses it."""
 
@@ -181,8 +207,10 @@ class Postgres:
         import psycopg
 
         try:
-            cursor = self._connected().execute(query.encode(), values or None)
-            return cursor.fetchall() if cursor.description else []
+            connection = self._connected()
+            with _bounded(connection.fileno()):
+                cursor = connection.execute(query.encode(), values or None)
+                return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             self.close()
             raise DatabaseError(" ".join(str(error).split())) from None

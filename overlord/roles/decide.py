@@ -20,8 +20,9 @@ State = Literal["primary", "standby", "catching up", "fenced", "unknown"]
 STANDBY_GRACE = 5.0
 """Seconds that writes wait for a standby which is gone, before replication becomes asynchronous.
 PostgreSQL itself notices a cut wire after wal_sender_timeout."""
-DATABASE_GRACE = 20.0
-"""Seconds without an answer of PostgreSQL after which a primary gives its lease away."""
+DATABASE_GRACE = 10.0
+"""Seconds without an answer of PostgreSQL after which a primary gives its lease away. A restart
+takes some three; what takes longer, takes longer than the other node's promotion."""
 PEER_GRACE = 45.0
 """Without an arbiter: seconds for which a configured primary waits for a word of its peer, which an
 operator may have promoted meanwhile."""

@@ -50,6 +50,7 @@ class LeaseKeeper:
         epochs: from its disk.
         memory: file that outlives this process and not the machine, as the clock does: a right and
             a pledge hold on when the agent starts again.
+        granted: called when a new lease was granted.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LeaseKeeper:
         wants: Callable[[], bool],
         epochs: Callable[[], Epochs],
         memory: Path,
+        granted: Callable[[], None] = lambda: None,
     ) -> None:
         self._node = node
         self._arbiter = arbiter
@@ -68,6 +70,7 @@ class LeaseKeeper:
         self._epochs = epochs
         self._lock = threading.Lock()
         self._memory = memory
+        self._granted = granted
         before = read_json(memory)
         self._held = bool(before.get("held"))
         self._lease = Lease(
@@ -100,7 +103,12 @@ class LeaseKeeper:
     def run(self, stop: threading.Event) -> None:
         """Until stop is set."""
         while not stop.is_set():
-            self.step()
+            try:
+                self.step()
+            except OSError as error:
+                # Its memory cannot be written: a right that the arbiter has granted runs on.
+                self._say(f"the lease keeper's memory: {error}")
+                self._next = self._clock() + RENEW_SECONDS / 3
             self._wake.wait(max(0.05, min(1.0, self._next - self._clock())))
             self._wake.clear()
 
@@ -159,6 +167,7 @@ class LeaseKeeper:
             if isinstance(answer, Granted):
                 self._grant(sent, answer)
                 log.warning("lease granted, epoch %d", answer.epoch)
+                self._granted()
                 return
             self._refused(sent, answer)
         finally:

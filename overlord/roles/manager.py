@@ -42,6 +42,10 @@ from overlord.roles.view import RoleState, RoleView
 from overlord.runner import Runner
 
 ROUND_SECONDS = 1.0
+QUICK_SECONDS = 0.2
+"""Between rounds while this node becomes primary: nobody takes writes meanwhile."""
+PROMOTE_AGAIN_SECONDS = 3.0
+"""A server that was told to become primary gets so long before it is told again."""
 GUARD_SECONDS = 0.2
 PEER_STALE_SECONDS = 5.0
 """What the peer said longer ago is no fact any more."""
@@ -111,6 +115,8 @@ class RoleManager:
         self._arbitration: _Arbitration | None = None
         self._record_lock = threading.Lock()
         self._said: dict[str, str] = {}
+        self._promoting_since = float("-inf")
+        self._granted = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Rounds until stop is set."""
@@ -124,9 +130,22 @@ class RoleManager:
                 self._say(error.what)
             except Exception:
                 log.exception("a round of the role manager failed")
-            stop.wait(ROUND_SECONDS)
+            # A new lease is reason enough for a round at once.
+            self._granted.wait(self.pause())
+            self._granted.clear()
         if self._arbitration:
             self._arbitration.stop.set()
+
+    def pause(self) -> float:
+        """Seconds until the next round."""
+        view = self._state.last()
+        becomes_primary = (
+            view is not None
+            and view.decision.right is not None
+            and view.facts.database is not None
+            and view.facts.database.in_recovery
+        )
+        return QUICK_SECONDS if becomes_primary else ROUND_SECONDS
 
     def round(self) -> None:
         """One round. Raises OverlordError when not even the node is known."""
@@ -167,6 +186,7 @@ class RoleManager:
             self._wants_lease,
             self._epochs,
             self._paths.lease,
+            self._granted.set,
         )
         self._arbitration = _Arbitration(node.arbiter, keeper, stop)
         threading.Thread(target=keeper.run, args=(stop,), name="lease", daemon=True).start()
@@ -298,9 +318,12 @@ class RoleManager:
         right = decision.right
         if right is None or self._clock() >= right.until:
             return
+        if self._clock() - self._promoting_since < PROMOTE_AGAIN_SECONDS:
+            return
         # Before the deed: an epoch under which this node was primary is never forgotten.
         self._change(lambda record: replace(record, epoch=right.epoch, was_primary=True))
         actor.act(action, self._postgres, facts.wanted_mark)
+        self._promoting_since = self._clock()
         self._change(lambda record: record.with_event("promoted", right.source))
 
     def _note_copy(self, host: str, reason: str, diverged: int) -> None:

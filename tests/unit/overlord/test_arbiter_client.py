@@ -48,12 +48,13 @@ class World:
         self.takes = 0.0
         self.wants = True
         self.file = folder / "lease.json"
+        self.granted: list[float] = []
         self.keeper = self.start()
 
     def start(self) -> LeaseKeeper:
         return LeaseKeeper(
             "vps-01", Arbiter("vps-01", self.send), lambda: self.now, lambda: self.wants,
-            lambda: Epochs(4, 5), self.file,
+            lambda: Epochs(4, 5), self.file, lambda: self.granted.append(self.now),
         )  # fmt: skip
 
     def send(self, _method: str, path: str, body: dict[str, Any] | None) -> Answer:
@@ -93,6 +94,30 @@ def test_a_right_counts_from_the_question_and_ends_before_the_arbiters_own_end(
     ]
     assert world.keeper.lease.until == 100.0 + 15 - MARGIN_SECONDS
     assert (world.keeper.lease.epoch, world.keeper.lease.replication) == (5, "sync")
+
+
+def test_a_new_lease_is_told_at_once_and_a_renewed_one_is_no_news(world: World) -> None:
+    world.step(GRANT, wait=0)
+    world.step(GRANT, GRANT)
+    assert world.granted == [100.0]
+
+
+def test_a_memory_that_cannot_be_written_does_not_end_the_keeper(tmp_path: Path) -> None:
+    taken = tmp_path / "file"
+    taken.touch()
+    world = World(taken)
+    world.answers += [GRANT, GRANT]
+    stop = threading.Event()
+
+    def sleep_through() -> float:
+        world.now += 1.0
+        if not world.answers:
+            stop.set()
+        return world.now
+
+    world.keeper._clock = sleep_through
+    world.keeper.run(stop)
+    assert [path for path, _ in world.requests] == ["/v1/lease/acquire", "/v1/lease/renew"]
 
 
 def test_a_lease_is_renewed_under_its_epoch_and_not_more_often_than_it_must(world: World) -> None:

@@ -15,7 +15,12 @@ from overlord.facts.database import Database, DatabaseError
 from overlord.paths import Paths
 from overlord.releases import Releases
 from overlord.roles import requests
-from overlord.roles.manager import RoleManager
+from overlord.roles.manager import (
+    PROMOTE_AGAIN_SECONDS,
+    QUICK_SECONDS,
+    ROUND_SECONDS,
+    RoleManager,
+)
 from overlord.roles.record import read_record
 from overlord.roles.view import RoleState
 from tests.unit.overlord.fakes import COMPOSE, FakeRunner, tar, write_boot
@@ -105,6 +110,26 @@ def test_a_configured_primary_is_promoted_and_its_epoch_is_never_forgotten(node:
     assert [event.what for event in record.events] == ["promoted"]
     assert node.round() == "primary"
     assert node.state.writes()[0] is True
+
+
+def test_a_server_that_takes_its_time_is_not_told_again_at_once(node: Node) -> None:
+    node.round(0)
+    for seconds in (60, 0.2, 0.2):
+        node.round(seconds)
+    told = node.postgres.told
+    assert told.count("SELECT pg_promote(false)") == 1
+    node.round(PROMOTE_AGAIN_SECONDS)
+    assert told.count("SELECT pg_promote(false)") == 2
+
+
+def test_rounds_are_quick_only_while_nobody_takes_writes(node: Node) -> None:
+    node.round(0)
+    assert node.manager.pause() == ROUND_SECONDS
+    node.round(60)
+    assert node.manager.pause() == QUICK_SECONDS
+    node.postgres.database = replace(primary_database(), standbys=(), synchronous="", slots=())
+    node.round(QUICK_SECONDS)
+    assert node.manager.pause() == ROUND_SECONDS
 
 
 def test_names_are_set_before_the_server_takes_writes(node: Node) -> None:

@@ -1,11 +1,14 @@
 """The role manager's hands on real servers: promoted, followed, synchronous, followed no more."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from overlord.facts import database as facts
 from overlord.facts.database import Database, DatabaseError, Postgres
 from overlord.paths import Paths
 from overlord.roles.act import Hands, RoleActor
@@ -101,3 +104,20 @@ def test_a_server_that_is_gone_raises_and_one_that_is_back_is_read_again(tmp_pat
         postgres.read()
     with pytest.raises(DatabaseError):
         Postgres(tmp_path).read()
+
+
+def test_a_server_that_is_stopped_raises_in_time_and_is_read_again_once_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(facts, "ANSWER_SECONDS", 0.5)
+    with running_postgres() as server:
+        postgres = Postgres(server.socket)
+        [(backend,)] = postgres.ask("SELECT pg_backend_pid()")
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            with pytest.raises(DatabaseError):
+                postgres.read()
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        assert postgres.read().timeline == 1
+        postgres.close()
