@@ -58,17 +58,26 @@ def inventory(recording: Recording) -> Counter[str]:
     return Counter(one.type for one in recording.resources if not one.type.startswith("overlord:"))
 
 
-def test_the_sandbox_has_exactly_these_resources(sandbox: Recording) -> None:
-    assert inventory(sandbox) == {
+@pytest.fixture
+def balanced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recording:
+    """The sandbox with Cloudflare's load balancer."""
+    config = {**config_of("Pulumi.sandbox.yaml"), "overlord:steering": "loadBalancer"}
+    return run_program(monkeypatch, tmp_path, config)
+
+
+@pytest.mark.parametrize("stack", ["sandbox", "prod"])
+def test_a_stack_has_exactly_these_resources(stack: str, request: pytest.FixtureRequest) -> None:
+    recording: Recording = request.getfixturevalue(stack)
+    assert inventory(recording) == {**COMMON, "pulumi-python:dynamic:PublicRecord": 1}
+
+
+def test_with_the_load_balancer_it_has_these_instead_of_the_record(balanced: Recording) -> None:
+    assert inventory(balanced) == {
         **COMMON,
         BALANCER: 1,
         "cloudflare:index/loadBalancerPool:LoadBalancerPool": 2,
         "cloudflare:index/loadBalancerMonitor:LoadBalancerMonitor": 1,
     }
-
-
-def test_production_has_exactly_these_resources(prod: Recording) -> None:
-    assert inventory(prod) == {**COMMON, "pulumi-python:dynamic:PublicRecord": 1}
 
 
 def test_worker_steering_has_no_load_balancer_and_no_record_that_the_program_writes(
@@ -218,16 +227,16 @@ def test_data_and_bundles_are_locked_and_logs_are_not(sandbox: Recording) -> Non
     assert rules == {"database/": 0, "metrics/": 7, "config/": 0}
 
 
-def test_the_load_balancer_asks_who_leads_and_prefers_the_primary(sandbox: Recording) -> None:
-    monitor = sandbox.named("dns-monitor").inputs
+def test_the_load_balancer_asks_who_leads_and_prefers_the_primary(balanced: Recording) -> None:
+    monitor = balanced.named("dns-monitor").inputs
     assert monitor["path"] == "/leader"
     assert monitor["header"] == {"Host": ["fleet.overlord.localhost"]}
     assert monitor["expectedCodes"] == "200"
     assert monitor["allowInsecure"] is False
     assert monitor["consecutiveDown"] == monitor["consecutiveUp"] == 1
-    pools = [sandbox.named(f"dns-pool-{node}").inputs for node in NODES]
+    pools = [balanced.named(f"dns-pool-{node}").inputs for node in NODES]
     assert [pool["origins"][0]["name"] for pool in pools] == ["vps-01", "vps-02"]
-    balancer = sandbox.named("dns-load-balancer").inputs
+    balancer = balanced.named("dns-load-balancer").inputs
     assert balancer["steeringPolicy"] == "off"
     assert balancer["fallbackPool"] == balancer["defaultPools"][0]
 
