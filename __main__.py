@@ -53,6 +53,7 @@ documents = {
         b2_key=NODE_B2_KEY.value() or "",
         acme_dns_token=ACME_DNS_TOKEN.value() if settings.acme else None,
         alert_secrets=alert_secrets(settings.alerts, node),
+        openbao=settings.openbao,
     )
     for node in NODES
 }

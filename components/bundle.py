@@ -152,6 +152,7 @@ def _stack_context(node: str, settings: Settings, size: Size, facts: BundleFacts
         trusted_proxy_cidrs=tuple(sorted(facts.web_proxies)),
         alerts=settings.alerts.channels,
         grafana=settings.grafana,
+        openbao=settings.openbao,
         git_mirrors=tuple(GitMirror(mirror.name, mirror.url) for mirror in settings.git_mirrors),
     )
 

@@ -74,6 +74,7 @@ def export_outputs(
                     "api_enrol_token",
                     "api_operator_token",
                     "grafana_admin_password",
+                    "openbao_admin_password",
                 )
             }
         ),

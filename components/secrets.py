@@ -23,6 +23,7 @@ def _arbiter_token(node: str) -> str:
 # The node gets its hash only.
 _LOGIN = "admin_password"
 _ARBITER_OPERATOR = "arbiter_operator_token"
+_CIPHER = "backup_cipher_key"
 _ROTATABLE: Mapping[str, Kind] = {
     "postgres_superuser_password": "password",
     "postgres_app_password": "password",
@@ -34,13 +35,23 @@ _ROTATABLE: Mapping[str, Kind] = {
     "api_enrol_token": "password",
     "api_operator_token": "password",
     "grafana_admin_password": "password",
+    "postgres_openbao_password": "password",
     _LOGIN: "loginPassword",
     "origin_tls_key": "tlsKey",
     **{_arbiter_token(node): "token" for node in NODES},
     _ARBITER_OPERATOR: "token",
 }
-# On every node. The others are of one node, or of nobody but the operator.
-_SHARED = tuple(name for name in _ROTATABLE if name != _LOGIN and not name.startswith("arbiter_"))
+_OPENBAO_DATABASE = "postgres_openbao_password"
+# Made once: OpenBao's data is sealed with the one, and it knows its administrator by the other
+# until the password is changed there. Made even where OpenBao is off, so that switching it off
+# for a while does not throw the key of its data away.
+_OPENBAO_KEPT = ("openbao_seal_key", "openbao_admin_password")
+# On every node. The others are of one node, of nobody but the operator, or of what is switched on.
+_SHARED = tuple(
+    name
+    for name in _ROTATABLE
+    if name not in (_LOGIN, _OPENBAO_DATABASE) and not name.startswith("arbiter_")
+)
 SECRET_NAMES = (*_ROTATABLE, DEPLOY_KEY)
 """Secrets that `overlord:secretVersions` replaces. A host key is replaced with its server."""
 
@@ -53,7 +64,7 @@ class SecretsArgs:
         generations: by node, of its server; each server has a host key of its own.
         hostnames: names in the origin certificate's request.
         versions: by secret; a raised number replaces it.
-        protect: whether the key of the backups' encryption may not be deleted.
+        protect: whether keys that data is encrypted with may not be deleted.
     """
 
     generations: Mapping[str, int]
@@ -98,13 +109,18 @@ class Secrets(pulumi.ComponentResource):
         }
         number = args.versions.get(DEPLOY_KEY, 1)
         deploy = deploy_keys(f"{name}-deploy-key", number, child)
-        # Never replaced: what was written with it can be read with it alone.
-        cipher = GeneratedSecret(
-            f"{name}-backup-cipher-key",
-            kind="password",
-            version=1,
-            opts=pulumi.ResourceOptions.merge(child, pulumi.ResourceOptions(protect=args.protect)),
-        )
+        # Never replaced: what was written with one can be read with it alone.
+        kept = {
+            secret: GeneratedSecret(
+                f"{name}-{secret.replace('_', '-')}",
+                kind="password",
+                version=1,
+                opts=pulumi.ResourceOptions.merge(
+                    child, pulumi.ResourceOptions(protect=args.protect)
+                ),
+            )
+            for secret in (_CIPHER, *_OPENBAO_KEPT)
+        }
         hosts = {
             node: host_key(f"{name}-host-key-{node}", generation, child)
             for node, generation in args.generations.items()
@@ -112,7 +128,7 @@ class Secrets(pulumi.ComponentResource):
         _warn_when_old(DEPLOY_KEY, number, deploy.following)
         for secret, resource in made.items():
             _warn_when_old(secret, args.versions.get(secret, 1), resource)
-        self.values = {secret: resource.value for secret, resource in made.items()}
+        self.values = {secret: resource.value for secret, resource in (made | kept).items()}
         self.arbiter_tokens = {
             node: pulumi.Output.all(
                 made[_arbiter_token(node)].value, made[_arbiter_token(node)].previous
@@ -127,7 +143,7 @@ class Secrets(pulumi.ComponentResource):
         self.deploy_private_key = deploy.current.value
         self.deploy_public_key = deploy.current.public_key
         self.deploy_authorized_keys = deploy.authorised
-        self.backup_cipher_key = cipher.value
+        self.backup_cipher_key = kept[_CIPHER].value
         self.host_private_keys = {node: key.value for node, key in hosts.items()}
         self.host_public_keys = {node: key.public_key for node, key in hosts.items()}
         self.register_outputs({"deployPublicKey": self.deploy_public_key})
@@ -141,17 +157,19 @@ class Secrets(pulumi.ComponentResource):
         b2_key: pulumi.Input[str],
         acme_dns_token: str | None,
         alert_secrets: Mapping[str, str],
+        openbao: bool,
     ) -> pulumi.Output[str]:
         """The node's secrets document: JSON, sorted, the same text for the same secrets."""
+        switched_on = (_OPENBAO_DATABASE, *_OPENBAO_KEPT) if openbao else ()
         entries: dict[str, pulumi.Input[str]] = {
-            **{name: self.values[name] for name in _SHARED},
+            **{name: self.values[name] for name in (*_SHARED, *switched_on)},
             "arbiter_token": self.values[_arbiter_token(node)],
             "admin_password_hash": self.admin_password_hash,
             "ssh_host_ed25519_key": self.host_private_keys[node],
             "deploy_authorized_keys": self.deploy_authorized_keys,
             "origin_tls_cert": origin_certificate,
             "postgres_tls_cert": self.postgres_certificate,
-            "backup_cipher_key": self.backup_cipher_key,
+            _CIPHER: self.backup_cipher_key,
             "b2_key_id": b2_key_id,
             "b2_key": b2_key,
             **({"acme_dns_token": acme_dns_token} if acme_dns_token else {}),

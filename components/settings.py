@@ -428,6 +428,9 @@ class Settings(_Model):
     grafana: bool = Field(
         default=True, description="false where Grafana's image cannot be had, or nobody wants it"
     )
+    openbao: bool = Field(
+        default=False, description="true to run OpenBao, which keeps secrets, on the mesh"
+    )
     under_attack: bool = Field(default=False, description="true for Cloudflare's Under Attack mode")
     manage_zone: bool = Field(
         default=True, description="false when the zone's security settings belong to someone else"

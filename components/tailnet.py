@@ -17,27 +17,32 @@ DEVICE_TAG = "tag:device"
 ADMIN_TAG = "tag:admin"
 API_PORT = 443
 LOG_PORT = 3100
+SECRETS_PORT = 8200
 # Node exporter and Netdata, which the pair reads from every device.
 SCRAPE_PORTS = (9100, 19999)
 
 
-def policy() -> dict[str, Any]:
+def policy(*, openbao: bool) -> dict[str, Any]:
     """The tailnet's policy. What no rule allows is refused.
+
+    Args:
+        openbao: whether devices may ask the pair for secrets.
 
     Tags have no owners beside the tailnet's admins, so that a device cannot promote itself.
     """
     scrape = ",".join(map(str, SCRAPE_PORTS))
+    asked = (API_PORT, LOG_PORT, *([SECRETS_PORT] if openbao else []))
     return {
         "tagOwners": {OVERLORD_TAG: [], DEVICE_TAG: [], ADMIN_TAG: []},
         "acls": [
             # The pair: replication, gossip, each other's metrics.
             {"action": "accept", "src": [OVERLORD_TAG], "dst": [f"{OVERLORD_TAG}:*"]},
             {"action": "accept", "src": [OVERLORD_TAG], "dst": [f"{DEVICE_TAG}:{scrape}"]},
-            # A device reaches the API and the log port, and nothing else.
+            # A device reaches the API, the log port and the secrets, and nothing else.
             {
                 "action": "accept",
                 "src": [DEVICE_TAG],
-                "dst": [f"{OVERLORD_TAG}:{API_PORT},{LOG_PORT}"],
+                "dst": [f"{OVERLORD_TAG}:{','.join(map(str, asked))}"],
             },
             {
                 "action": "accept",
@@ -76,7 +81,7 @@ class Tailnet(pulumi.ComponentResource):
         super().__init__("overlord:index:Tailnet", name, None, opts)
         acl = tailscale.Acl(
             f"{name}-policy",
-            acl=json.dumps(policy(), indent=2),
+            acl=json.dumps(policy(openbao=args.settings.openbao), indent=2),
             overwrite_existing_content=args.settings.tailnet.overwrite_policy,
             opts=pulumi.ResourceOptions(parent=self),
         )

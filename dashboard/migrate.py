@@ -32,8 +32,12 @@ APP_ROLE = "overlord_app"
 REPLICATION_ROLE = "overlord_replication"
 MONITOR_ROLE = "overlord_monitor"
 GITEA_ROLE = "gitea"
+OPENBAO_ROLE = "openbao"
 DATABASE = "overlord"
 GITEA_DATABASE = "gitea"
+OPENBAO_DATABASE = "openbao"
+
+_OPENBAO = "OVERLORD_OPENBAO_PASSWORD_FILE"
 
 # Two migrations at once must not meet; any fixed number does.
 _LOCK = 6_204_113
@@ -49,6 +53,8 @@ class MigrationSettings:
     replication_password: str = field(repr=False)
     monitor_password: str = field(repr=False)
     gitea_password: str = field(repr=False)
+    openbao_password: str | None = field(default=None, repr=False)
+    """None where OpenBao does not run."""
     port: int = 5432
     superuser: str = "postgres"
     mark: str = ""
@@ -67,6 +73,7 @@ class MigrationSettings:
             replication_password=secret(environment, "OVERLORD_REPLICATION_PASSWORD_FILE"),
             monitor_password=secret(environment, "OVERLORD_MONITOR_PASSWORD_FILE"),
             gitea_password=secret(environment, "OVERLORD_GITEA_PASSWORD_FILE"),
+            openbao_password=secret(environment, _OPENBAO) if _OPENBAO in environment else None,
             mark=environment.get("OVERLORD_MIGRATION_MARK", ""),
         )
 
@@ -86,6 +93,8 @@ def migrate(settings: MigrationSettings) -> bool:
         _ensure_roles(server, settings)
         _ensure_database(server, DATABASE, OWNER_ROLE, [APP_ROLE, MONITOR_ROLE])
         _ensure_database(server, GITEA_DATABASE, GITEA_ROLE, [GITEA_ROLE])
+        if settings.openbao_password is not None:
+            _ensure_database(server, OPENBAO_DATABASE, OPENBAO_ROLE, [OPENBAO_ROLE])
         upgrade(settings)
         with _connect(settings, DATABASE) as database:
             # Reports may arrive before the API has looked after its partitions.
@@ -124,26 +133,25 @@ def _connect(settings: MigrationSettings, database: str) -> psycopg.Connection:
 
 def _ensure_roles(server: psycopg.Connection, settings: MigrationSettings) -> None:
     existing = {row[0] for row in server.execute("SELECT rolname FROM pg_roles").fetchall()}
-    for role, attributes in (
-        (OWNER_ROLE, "NOLOGIN"),
-        (APP_ROLE, "LOGIN"),
-        (REPLICATION_ROLE, "LOGIN REPLICATION"),
-        (MONITOR_ROLE, "LOGIN CONNECTION LIMIT 5"),
-        (GITEA_ROLE, "LOGIN CONNECTION LIMIT 20"),
-    ):
+    roles: dict[str, tuple[str, str | None]] = {
+        settings.superuser: ("LOGIN", settings.superuser_password),
+        OWNER_ROLE: ("NOLOGIN", None),
+        APP_ROLE: ("LOGIN", settings.app_password),
+        REPLICATION_ROLE: ("LOGIN REPLICATION", settings.replication_password),
+        MONITOR_ROLE: ("LOGIN CONNECTION LIMIT 5", settings.monitor_password),
+        GITEA_ROLE: ("LOGIN CONNECTION LIMIT 20", settings.gitea_password),
+    }
+    if settings.openbao_password is not None:
+        roles[OPENBAO_ROLE] = ("LOGIN CONNECTION LIMIT 20", settings.openbao_password)
+    for role, (attributes, password) in roles.items():
         verb = "ALTER" if role in existing else "CREATE"
         server.execute(
             sql.SQL("{verb} ROLE {role} {attributes}").format(
                 verb=sql.SQL(verb), role=sql.Identifier(role), attributes=sql.SQL(attributes)
             )
         )
-    for role, password in (
-        (settings.superuser, settings.superuser_password),
-        (APP_ROLE, settings.app_password),
-        (REPLICATION_ROLE, settings.replication_password),
-        (MONITOR_ROLE, settings.monitor_password),
-        (GITEA_ROLE, settings.gitea_password),
-    ):
+        if password is None:
+            continue
         # Hashed here, so that the password itself can never be in the server's log.
         verifier = server.pgconn.encrypt_password(
             password.encode(), role.encode(), b"scram-sha-256"

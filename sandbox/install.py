@@ -12,7 +12,8 @@ from sandbox.machines.daemon import Daemon
 from sandbox.machines.processes import Processes
 from sandbox.progress import Progress
 from sandbox.requirements import DISK_TO_INSTALL, check_machine, install_programs, missing_programs
-from sandbox.toolchain import plugins, workerd
+from sandbox.toolchain import plugins
+from sandbox.toolchain.fetched import FETCHED
 from sandbox.toolchain.tools import TOOLS, build, is_ready, official_on_path
 from sandbox.world import World
 
@@ -24,8 +25,8 @@ def install(world: World, progress: Progress) -> bool:
     tools = [tool for tool in TOOLS if not is_ready(tool, world)]
     programs = missing_programs()
     plugins_due = not plugins.are_ready(world)
-    workerd_due = not workerd.is_ready(world)
-    if not (tools or programs or plugins_due or workerd_due or not images.are_ready()):
+    to_fetch = [program for program in FETCHED if not program.is_ready(world)]
+    if not (tools or programs or plugins_due or to_fetch or not images.are_ready()):
         return False
     check_machine(world, DISK_TO_INSTALL)
     for tool in TOOLS:
@@ -40,9 +41,9 @@ def install(world: World, progress: Progress) -> bool:
             install_programs(world, programs)
 
     def build_all() -> None:
-        if workerd_due:
-            with progress.step("Fetching workerd, the runtime of Cloudflare Workers"):
-                workerd.install(world)
+        for program in to_fetch:
+            with progress.step(f"Fetching {program.name}: {program.about}"):
+                program.install(world)
         for tool in tools:
             about = f"about {tool.minutes} min on two cores"
             with progress.step(f"Building {tool.name} {tool.version} ({about})"):

@@ -45,6 +45,7 @@ _SHARES: Mapping[str, _Share] = {
     "log-gate": _Share(memory=0.005, cpu=0.25, least_mb=48),
     "gitea": _Share(memory=0.03, cpu=0.50, least_mb=224),
     "grafana": _Share(memory=0.04, cpu=0.50, least_mb=256),
+    "openbao": _Share(memory=0.02, cpu=0.25, least_mb=192),
     "nginx": _Share(memory=0.03, cpu=0.50, least_mb=64),
     "api": _Share(memory=0.06, cpu=0.50, least_mb=192),
     "migrate": _Share(memory=0.04, cpu=0.50, least_mb=192),

@@ -36,9 +36,13 @@ CONFIGURED_SERVICES = (
     "log-gate",
     "loki",
     "nginx",
+    "openbao",
     "postgres",
     "prometheus",
 )
+# Those that write to the database, and so run where it takes writes, by a script that they share.
+_LEADER_SERVICES = ("gitea", "openbao")
+_LEADER_SCRIPT = "while-leader.sh"
 
 # Containers are not root, so the secrets they mount are readable by this group on the node.
 SECRETS_GID = 64000
@@ -103,6 +107,7 @@ class StackContext:
         alerts: where alerts go; nowhere by default.
         git_mirrors: repositories that the node mirrors.
         grafana: whether Grafana runs; its image cannot be had everywhere.
+        openbao: whether OpenBao runs, which keeps secrets for people and devices.
     """
 
     node: str
@@ -123,6 +128,7 @@ class StackContext:
     alerts: AlertChannels = NO_CHANNELS
     git_mirrors: tuple[GitMirror, ...] = ()
     grafana: bool = True
+    openbao: bool = False
 
     def __post_init__(self) -> None:
         for field, name in (("node", self.node), ("peer", self.peer)):
@@ -216,17 +222,22 @@ def _render(context: StackContext, catalogue: Catalogue) -> dict[str, bytes]:
         "alerts": context.alerts,
         "git_mirrors": context.git_mirrors,
         "grafana": context.grafana,
+        "openbao": context.openbao,
         "limits": {name: context.limits[name] for name in SERVICES},
     }
 
     files: dict[str, bytes] = {}
     config_hashes: dict[str, str] = {}
+    optional = {"grafana": context.grafana, "openbao": context.openbao}
     for service in CONFIGURED_SERVICES:
-        if service == "grafana" and not context.grafana:
+        if not optional.get(service, True):
             continue
         rendered = _render_folder(environment, service, variables)
         if service == "grafana":
             rendered |= render_dashboards()
+        if service in _LEADER_SERVICES:
+            script = STACK_DIR / "leader" / _LEADER_SCRIPT
+            rendered[f"{service}/{_LEADER_SCRIPT}"] = script.read_bytes()
         config_hashes[service] = _hash(rendered)
         files.update(rendered)
 

@@ -17,7 +17,7 @@ from sandbox import world
 from sandbox.cloud.cloud import Addresses, Cloud, Setup
 from sandbox.machines.docker import DockerDriver
 from sandbox.machines.headscale import Headscale
-from sandbox.toolchain import workerd as workerd_tool
+from sandbox.toolchain.fetched import WORKERD
 
 LOG_BYTES = 10 * 1024 * 1024
 READY = "cloud.ready"
@@ -27,7 +27,7 @@ READY = "cloud.ready"
 def sandbox_setup(state: Path, ca: Path) -> Setup:
     """The cloud of the sandbox's world."""
     home, gateway = world.LOOPBACK, world.GATEWAY
-    workerd = world.World(state.absolute().parent).bin / workerd_tool.PROGRAM
+    workerd = world.World(state.absolute().parent).bin / WORKERD.name
     return Setup(
         state_dir=state,
         ca_dir=ca,

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs Gitea while this node may write, and waits while it may not: on a standby the database takes
-# no writes, and Gitea writes at its start. Sees to it that the mirrors of mirrors.list are there.
+# Runs Gitea where this node may write, and sees to it that the mirrors of mirrors.list are there.
 set -u
+umask 077
 
 here=/etc/overlord/gitea
 config=/tmp/app.ini
@@ -9,28 +9,7 @@ curlrc=/tmp/curlrc
 api=http://127.0.0.1:3001/api/v1
 owner=overlord
 repositories=/var/lib/gitea/repositories
-round=5          # seconds
-patience=3       # rounds without leadership before Gitea is stopped
-
-umask 077
-gitea=
-ending=
-failed=0
-
-end() {
-    ending=1
-    [ -z "$gitea" ] || kill "$gitea" 2>/dev/null
-}
-trap end TERM INT
-
-leads() {
-    curl -sf -m 3 -o /dev/null http://127.0.0.1:9600/leader
-}
-
-rest() {
-    sleep "$round" &
-    wait $!
-}
+name=gitea
 
 # Secrets go into files by the shell's own printf, never into a command line.
 write_config() {
@@ -67,65 +46,33 @@ call() {
     curl -s -K "$curlrc" -m 300 -o /tmp/answer -w '%{http_code}' "$@"
 }
 
-ensure_mirrors() {
-    while read -r name url; do
-        if [ "$(call "$api/repos/$owner/$name")" = 200 ]; then
+tend() {
+    while read -r repository url; do
+        if [ "$(call "$api/repos/$owner/$repository")" = 200 ]; then
             # After a failover the database may know what this disk never had.
             if grep -q "\"original_url\":\"$url\"" /tmp/answer &&
-                [ -f "$repositories/$owner/$name.git/HEAD" ]; then
+                [ -f "$repositories/$owner/$repository.git/HEAD" ]; then
                 continue
             fi
-            call -X DELETE "$api/repos/$owner/$name" >/dev/null
+            call -X DELETE "$api/repos/$owner/$repository" >/dev/null
         fi
-        code=$(call -d "{\"clone_addr\":\"$url\",\"repo_owner\":\"$owner\",\"repo_name\":\"$name\",\"service\":\"git\",\"mirror\":true,\"mirror_interval\":\"1m0s\"}" "$api/repos/migrate")
+        code=$(call -d "{\"clone_addr\":\"$url\",\"repo_owner\":\"$owner\",\"repo_name\":\"$repository\",\"service\":\"git\",\"mirror\":true,\"mirror_interval\":\"1m0s\"}" "$api/repos/migrate")
         if [ "$code" = 201 ]; then
-            echo "gitea: $name mirrors $url"
+            echo "gitea: $repository mirrors $url"
         else
-            echo "gitea: $name cannot mirror $url (HTTP $code): $(head -c 300 /tmp/answer)" >&2
+            echo "gitea: $repository cannot mirror $url (HTTP $code): $(head -c 300 /tmp/answer)" >&2
         fi
     done <"$here/mirrors.list"
     call "$api/users/$owner/repos?limit=50" >/dev/null
-    tr ',' '\n' </tmp/answer | sed -n "s|^\"full_name\":\"$owner/\\(.*\\)\"$|\\1|p" | while read -r name; do
-        grep -q "^$name " "$here/mirrors.list" && continue
-        echo "gitea: $name is no longer asked for"
-        call -X DELETE "$api/repos/$owner/$name" >/dev/null
+    tr ',' '\n' </tmp/answer | sed -n "s|^\"full_name\":\"$owner/\\(.*\\)\"$|\\1|p" | while read -r repository; do
+        grep -q "^$repository " "$here/mirrors.list" && continue
+        echo "gitea: $repository is no longer asked for"
+        call -X DELETE "$api/repos/$owner/$repository" >/dev/null
     done
 }
 
-while [ -z "$ending" ]; do
-    if ! leads; then
-        : >/tmp/waiting
-        rest
-        continue
-    fi
-    # Right after a promotion its role and database may not be there yet.
-    if ! prepare; then
-        failed=$((failed + 1))
-        [ "$failed" -lt 24 ] || exit 1
-        rest
-        continue
-    fi
-    failed=0
-    rm -f /tmp/waiting
-    /usr/local/bin/gitea --config "$config" web &
-    gitea=$!
-    missed=0
-    rounds=0
-    while kill -0 "$gitea" 2>/dev/null && [ -z "$ending" ]; do
-        if leads; then missed=0; else missed=$((missed + 1)); fi
-        if [ "$missed" -ge "$patience" ]; then
-            echo "gitea: this node may write no more; waiting until it may"
-            : >/tmp/waiting
-            kill "$gitea"
-            break
-        fi
-        if [ $((rounds % 12)) -eq 1 ]; then ensure_mirrors; fi
-        rounds=$((rounds + 1))
-        rest
-    done
-    wait "$gitea"
-    code=$?
-    gitea=
-    # By itself: Docker starts all of this again.
-    [ -n "$ending" ] || [ -f /tmp/waiting ] || exit "$code"
-done
+serve() {
+    exec /usr/local/bin/gitea --config "$config" web
+}
+
+. "$here/while-leader.sh"

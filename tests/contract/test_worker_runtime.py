@@ -19,12 +19,12 @@ from components.durable_object import DurableObjectClassProvider
 from components.witness import CLASS, COMPATIBILITY_DATE, MODULE
 from components.worker_script import worker_script
 from sandbox.cloud.cloud import Setup
-from sandbox.toolchain import workerd
+from sandbox.toolchain.fetched import WORKERD
 from sandbox.world import World
 from tests.contract.conftest import ZONE, RunningCloud
 from tests.contract.origins import OriginServer, origin
 
-PROGRAM = World.here().bin / workerd.PROGRAM
+PROGRAM = World.here().bin / WORKERD.name
 NAME = "overlord-test-witness"
 LEASE_SECONDS = 1
 DEADLINE_SECONDS = 20

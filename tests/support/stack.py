@@ -28,6 +28,7 @@ VPS_01 = StackContext(
         bucket="overlord-test-data",
         retention_days=30,
     ),
+    openbao=True,
     trusted_proxy_cidrs=("173.245.48.0/20", "2400:cb00::/32"),
 )
 VPS_02 = replace(VPS_01, node="vps-02", peer="vps-01", role="standby")

@@ -12,6 +12,7 @@ import yaml
 
 from components.launcher import MAX_USER_DATA_BYTES
 from components.settings import NODES
+from components.tailnet import policy as policy_of
 from tests.support.program import (
     FakeHetzner,
     Recording,
@@ -41,7 +42,7 @@ COMMON = {
     BUCKET: 3,
     "pulumi-python:dynamic:BundleObject": 1,
     "pulumi-python:dynamic:LaunchTicket": 2,
-    "pulumi-python:dynamic:GeneratedSecret": 20,
+    "pulumi-python:dynamic:GeneratedSecret": 23,
     "cloudflare:index/originCaCertificate:OriginCaCertificate": 1,
     "cloudflare:index/zoneSetting:ZoneSetting": 4,
     "cloudflare:index/ruleset:Ruleset": 2,
@@ -199,6 +200,8 @@ def test_a_device_reaches_the_api_and_the_log_port_and_nothing_else(sandbox: Rec
     policy = json.loads(acl.inputs["acl"])
     from_device = [rule["dst"] for rule in policy["acls"] if "tag:device" in rule["src"]]
     assert from_device == [["tag:overlord:443,3100"]]
+    with_secrets = [rule["dst"] for rule in policy_of(openbao=True)["acls"]]
+    assert ["tag:overlord:443,3100,8200"] in with_secrets
     assert not any(source == "*" for rule in policy["acls"] for source in rule["src"])
     assert all(owners == [] for owners in policy["tagOwners"].values())
 

@@ -11,7 +11,7 @@ import pytest
 from sandbox.cloud.cloudflare.domain import Worker
 from sandbox.cloud.workers.config import configuration, environment, module_file
 from sandbox.stamps import Stamps
-from sandbox.toolchain import workerd
+from sandbox.toolchain.fetched import WORKERD
 from sandbox.world import REPOSITORY, World
 
 
@@ -68,11 +68,11 @@ def test_a_name_cannot_break_out_of_the_configuration() -> None:
 
 
 def test_the_tests_of_the_arbiter_and_the_sandbox_run_the_same_workerd() -> None:
-    sandbox = json.loads((workerd.FOLDER / "package.json").read_text())
+    sandbox = json.loads((WORKERD.folder / "package.json").read_text())
     witness = json.loads((REPOSITORY / "witness" / "package.json").read_text())
     pinned = sandbox["dependencies"]["workerd"]
     assert pinned == witness["devDependencies"]["workerd"]
-    lock = json.loads((workerd.FOLDER / "package-lock.json").read_text())
+    lock = json.loads((WORKERD.folder / "package-lock.json").read_text())
     assert lock["packages"]["node_modules/workerd"]["version"] == pinned
 
 
@@ -87,11 +87,11 @@ def test_a_lock_file_names_checksums_and_no_registry(folder: str) -> None:
 
 def test_workerd_is_fetched_again_when_its_lock_file_changes(tmp_path: Path) -> None:
     world = World(tmp_path)
-    assert not workerd.is_ready(world)
+    assert not WORKERD.is_ready(world)
     world.bin.mkdir(parents=True)
-    (world.bin / workerd.PROGRAM).touch()
-    assert not workerd.is_ready(world)
-    Stamps(world.stamps).write(workerd.STAMP, workerd.stamp())
-    assert workerd.is_ready(world)
-    Stamps(world.stamps).write(workerd.STAMP, "another")
-    assert not workerd.is_ready(world)
+    (world.bin / WORKERD.name).touch()
+    assert not WORKERD.is_ready(world)
+    Stamps(world.stamps).write(WORKERD.mark, WORKERD.stamp())
+    assert WORKERD.is_ready(world)
+    Stamps(world.stamps).write(WORKERD.mark, "another")
+    assert not WORKERD.is_ready(world)

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ from stack.alerting import AlertChannels, Slack
 from stack.catalogue import CatalogueError, load_catalogue
 from stack.limits import SERVICES, limits_for
 from stack.mirrors import GitMirror
-from stack.render import CONFIGURED_SERVICES, StackError, render_stack
+from stack.render import CONFIGURED_SERVICES, StackContext, StackError, render_stack
 from tests.support.stack import VPS_01, VPS_02, context
 
 NODES = pytest.mark.parametrize("node", [VPS_01, VPS_02], ids=["vps-01", "vps-02"])
 TOOLS = {"migrate", "database-tool"}
-GITEA = Path("stack/gitea/app.ini.j2").read_text()
+# What a service is told in a file of its own, by its folder.
+LISTENING = {
+    "gitea": (Path("stack/gitea/app.ini.j2").read_text(), r"(?m)^HTTP_ADDR = (.*)$"),
+    "openbao": (Path("stack/openbao/openbao.hcl.j2").read_text(), r'(?m)^  address = "(.*):\d+"$'),
+}
 SMALLEST_NODE_MB = min(size.memory_mb for size in SIZES.values())
 TAILNET = re.compile(r"\$\{OVERLORD_TAILNET_IP(:\?[^}]*)?\}")
 
@@ -35,7 +40,7 @@ def compose_of(node: Any) -> dict[str, Any]:
 
 def is_private(address: str) -> bool:
     """Whether an address is loopback or the tailnet's."""
-    if TAILNET.fullmatch(address):
+    if TAILNET.fullmatch(address) or address == "TAILNET_ADDRESS":
         return True
     try:
         return ipaddress.ip_address(address.strip("[]")).is_loopback
@@ -56,9 +61,8 @@ def listen_addresses(service: dict[str, Any]) -> list[str]:
     if address := service.get("environment", {}).get("GF_SERVER_HTTP_ADDR"):
         found.append(address)
     for folder in service.get("volumes", []):
-        # Gitea is told in its own file.
-        if folder.startswith("./gitea:"):
-            found += re.findall(r"(?m)^HTTP_ADDR = (.*)$", GITEA)
+        if told := LISTENING.get(folder.removeprefix("./").partition(":")[0]):
+            found += re.findall(told[1], told[0])
     if listen := service.get("environment", {}).get("OVERLORD_LISTEN"):
         found.append(listen.rpartition(":")[0])
     return found
@@ -145,6 +149,22 @@ def test_grafana_can_be_left_out_and_nothing_of_it_stays() -> None:
     assert b"upstream grafana" not in without["nginx/nginx.conf"]
     assert b"job_name: grafana" in with_it["prometheus/prometheus.yml"]
     assert b"job_name: grafana" not in without["prometheus/prometheus.yml"]
+
+
+def test_openbao_is_off_by_default_and_nothing_of_it_is_there_then() -> None:
+    without = render_stack(context(openbao=False))
+    assert not any(name.startswith("openbao/") for name in without)
+    for name in ("compose.yaml", "secrets.json", "prometheus/prometheus.yml"):
+        assert b"openbao" in render_stack(VPS_01)[name]
+        assert b"openbao" not in without[name], name
+    assert not next(one.default for one in fields(StackContext) if one.name == "openbao")
+
+
+def test_what_writes_to_the_database_asks_whether_it_may_by_one_script() -> None:
+    files = render_stack(VPS_01)
+    scripts = {name: body for name, body in files.items() if name.endswith("/while-leader.sh")}
+    assert set(scripts) == {"gitea/while-leader.sh", "openbao/while-leader.sh"}
+    assert len(set(scripts.values())) == 1
 
 
 def test_grafana_reads_what_runs_beside_it_on_loopback() -> None:
@@ -337,6 +357,7 @@ def test_what_both_nodes_scrape_has_the_same_labels_on_both(node: Any) -> None:
             "gitea",
             "grafana",
             "loki",
+            "openbao",
             "postgres",
             "probe-node",
             "probe-public",
