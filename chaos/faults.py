@@ -172,7 +172,7 @@ def _onto_a_small_disk(place: Place) -> list[Step]:
             place.victim,
             f"mkdir -p {_SMALL}",
             f"used=$(du -sm {_DATABASE} {_STATE} | awk '{{sum += $1}} END {{print sum}}')",
-            f"mount -t tmpfs -o size=$((used + 100))m small {_SMALL}",
+            f"mount -t tmpfs -o size=$((used + 600))m small {_SMALL}",
             "docker stop overlord-postgres-1 >/dev/null",
             f"for folder in {_DATABASE} {_STATE}; do",
             f"  cp -a $folder {_SMALL}/ && mount --bind {_SMALL}/$(basename $folder) $folder",
@@ -199,7 +199,7 @@ def _off_the_small_disk(place: Place) -> list[Step]:
 
 def _fill(place: Place) -> list[Step]:
     # Again and again: what PostgreSQL frees meanwhile is taken too.
-    write = f"while :; do dd if=/dev/zero bs=4k >> {_SMALL}/full 2>/dev/null; sleep 0.1; done"
+    write = f"while :; do dd if=/dev/zero bs=64k >> {_SMALL}/full 2>/dev/null; sleep 0.1; done"
     return [OnNode(place.victim, ("systemd-run", "--unit=chaos-fill", "sh", "-c", write))]
 
 

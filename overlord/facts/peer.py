@@ -30,6 +30,8 @@ class Peer:
     """Whether its database has had its first schema."""
     slot_lost: bool = False
     """Whether it threw away log that this node would need."""
+    room: int | None = None
+    """Bytes that its database's file system has left; None for an agent that does not tell."""
 
 
 def parse_peer(data: dict[str, Any]) -> Peer:
@@ -47,6 +49,7 @@ def parse_peer(data: dict[str, Any]) -> Peer:
             history=tuple((int(line), int(lsn)) for line, lsn in data.get("history", ())),
             migrated=bool(data.get("migrated", False)),
             slot_lost=bool(data.get("slot_lost", False)),
+            room=None if data.get("room") is None else int(data["room"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"the peer's answer lacks or misstates {error}") from None

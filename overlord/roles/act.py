@@ -29,7 +29,14 @@ log = logging.getLogger("overlord.roles")
 
 FENCE_SECONDS = 1
 """Grace for a server that must not write any more; then it is killed, and replays its log."""
-RETRY_SECONDS = {"copy": 20.0, "fence": 2.0, "give up": 10.0, "handover": 1.0, "migrate": 10.0}
+RETRY_SECONDS = {
+    "copy": 20.0,
+    "fence": 2.0,
+    "full disk": 600.0,  # each attempt stops writes
+    "give up": 10.0,
+    "handover": 1.0,
+    "migrate": 10.0,
+}
 
 
 @dataclass

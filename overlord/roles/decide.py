@@ -6,7 +6,7 @@ configuration and the operator. Without the right a writable server is fenced, a
 promotes a server without it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
@@ -23,6 +23,10 @@ PostgreSQL itself notices a cut wire after wal_sender_timeout."""
 DATABASE_GRACE = 10.0
 """Seconds without an answer of PostgreSQL after which a primary gives its lease away. A restart
 takes some three; what takes longer, takes longer than the other node's promotion."""
+FULL_BYTES = 256 * 1024**2
+"""A primary whose disk has less room gives its role away while it can still stop cleanly."""
+ROOM_BYTES = 4 * FULL_BYTES
+"""What the other node must have to take it."""
 PEER_GRACE = 45.0
 """Without an arbiter: seconds for which a configured primary waits for a word of its peer, which an
 operator may have promoted meanwhile."""
@@ -103,6 +107,13 @@ class GiveUp:
     reason: str
 
 
+@dataclass(frozen=True)
+class HandOver:
+    """Give the role to the peer as an operator's switchover does: nothing is lost."""
+
+    reason: str
+
+
 RoleAction = (
     Promote
     | Fence
@@ -114,6 +125,7 @@ RoleAction = (
     | Migrate
     | Copy
     | GiveUp
+    | HandOver
 )
 
 
@@ -212,7 +224,18 @@ def _writable(facts: RoleFacts, database: Database, right: Right | None) -> Deci
         actions.append(Migrate())
     if database.mark is None:
         return Decision("primary", "the schema is being made", right, False, True, tuple(actions))
-    return Decision("primary", f"by {right.source}", right, True, True, tuple(actions))
+    decision = Decision("primary", f"by {right.source}", right, True, True, tuple(actions))
+    if _has_no_room(facts) and switchover_obstacle(facts, decision) is None:
+        reason = "the disk is full, and the other node's is not"
+        return replace(decision, actions=(*actions, HandOver(reason)))
+    return decision
+
+
+def _has_no_room(facts: RoleFacts) -> bool:
+    """Whether the log and the tables can hardly grow here, and can on the other node."""
+    if facts.room is None or facts.room >= FULL_BYTES or facts.peer is None:
+        return False
+    return facts.peer.room is not None and facts.peer.room >= ROOM_BYTES
 
 
 def slot_name(node: str) -> str:

@@ -75,6 +75,8 @@ class RoleFacts:
     """What the schema should be brought up to."""
     pledged_until: float = float("-inf")
     """Until when this node has promised its peer not to become primary."""
+    room: int | None = None
+    """Bytes that the database's file system has left; None where it cannot be asked."""
     handing_over: bool = False
     """Whether this node is giving its role to the peer right now."""
     memory: Memory = field(default_factory=Memory)

@@ -7,6 +7,7 @@ it.
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from overlord.roles.decide import (
     Copy,
     Decision,
     GiveUp,
+    HandOver,
     Promote,
     RecordMode,
     decide,
@@ -239,7 +241,8 @@ class RoleManager:
             peer=self._peer.current(),
             peer_asked=self._peer.ever,
             busy="copying the database of the peer" if self._hands.busy("copy") else None,
-            handing_over=self._hands.busy("handover"),
+            room=_room(self._paths),
+            handing_over=self._hands.busy("handover") or self._hands.busy("full disk"),
             wanted_mark=wanted_mark(self._paths, node.name),
             pledged_until=keeper.pledged_until if keeper else float("-inf"),
             memory=self._memory,
@@ -275,6 +278,14 @@ class RoleManager:
 
         return self._change(change)
 
+    def _note(self, what: str, reason: str) -> None:
+        """Add to the history what matters to people alone: no full disk keeps the deed from
+        being done."""
+        try:
+            self._change(lambda record: record.with_event(what, reason))
+        except OSError as error:
+            log.error("not in the history: %s (%s): %s", what, reason, error)
+
     # Deeds
 
     def _act(self, facts: RoleFacts, decision: Decision) -> None:
@@ -284,6 +295,8 @@ class RoleManager:
                 match action:
                     case RecordMode(mode):
                         self._record_mode(facts, mode)
+                    case HandOver(reason):
+                        self._hands.start("full disk", partial(self._hand_over, facts, reason))
                     case GiveUp(reason):
                         self._hands.start("give up", partial(self._give_up, reason))
                     case Promote():
@@ -338,7 +351,7 @@ class RoleManager:
         restart_container(self._paths.docker_socket, SERVICE, FENCE_SECONDS)
         if self._arbitration:
             refused = self._arbitration.keeper.release(None)
-            self._change(lambda record: record.with_event("gave the lease away", reason))
+            self._note("gave the lease away", reason)
             if refused:
                 log.error("the lease is not released, it runs out: %s", refused)
 
@@ -395,14 +408,14 @@ class RoleManager:
         )
         return True, "this node becomes primary"
 
-    def _hand_over(self, facts: RoleFacts) -> None:
+    def _hand_over(self, facts: RoleFacts, reason: str = "") -> None:
         give = self._give_lease if facts.arbiter else self._give_role
-        self._change(lambda record: record.with_event("switchover", f"to {facts.peer_name}"))
+        told = f"to {facts.peer_name}" + (f": {reason}" if reason else "")
+        self._note("switchover", told)
         try:
             Handover(self._paths, self._peer.current, lambda: give(facts)).run()
         except OverlordError as error:
-            what = error.what
-            self._change(lambda record: record.with_event("switchover failed", what))
+            self._note("switchover failed", error.what)
             raise
 
     def _give_lease(self, facts: RoleFacts) -> str:
@@ -455,3 +468,11 @@ class RoleManager:
         if self._said.get(about) != line:
             self._said[about] = line
             log.warning("%s", line)
+
+
+def _room(paths: Paths) -> int | None:
+    try:
+        found = os.statvfs(paths.database_volume)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize

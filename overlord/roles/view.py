@@ -87,6 +87,7 @@ def peer_document(view: RoleView | None, now: float) -> dict[str, Any]:
         "primary": primary,
         "epoch": right.epoch if right else view.record.epoch,
         "data": facts.data,
+        "room": facts.room,
     }
     if database:
         wanted = facts.peer_name.replace("-", "_")

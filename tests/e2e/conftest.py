@@ -18,6 +18,7 @@ ORDER = (
     "test_changes",
     "test_drift",
     "test_failover",
+    "test_chaos",
     "test_rebuild",
     "test_drill",
     "test_bad_boots",

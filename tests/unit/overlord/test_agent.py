@@ -1,6 +1,7 @@
 """What a node shows of itself."""
 
 import http.client
+import io
 import json
 import socket
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from overlord.agent.http import Service
+from overlord.agent.http import Handler, Service
 from overlord.agent.notify import notify
 from overlord.agent.state import STALE_SECONDS, State
 from overlord.apply import settle_command
@@ -177,6 +178,18 @@ def test_metrics_tell_of_failed_logins_and_of_a_guard_that_is_gone(service: Serv
 
 def test_an_unknown_path_is_not_found(service: Service) -> None:
     assert ask(service, "/secrets")[0] == 404
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_no_error() -> None:
+    class Gone(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise BrokenPipeError
+
+    handler = Handler.__new__(Handler)
+    handler.request_version, handler.requestline, handler.command = "HTTP/1.0", "", "GET"
+    handler.wfile = Gone()
+    handler._answer(200, "text/plain", b"late")
+    assert handler.wfile.getvalue() == b""
 
 
 def test_the_agent_listens_on_loopback_only() -> None:

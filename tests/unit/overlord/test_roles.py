@@ -8,7 +8,9 @@ import pytest
 from overlord.facts.database import Slot, Standby
 from overlord.roles.decide import (
     DATABASE_GRACE,
+    FULL_BYTES,
     PEER_GRACE,
+    ROOM_BYTES,
     STANDBY_GRACE,
     STUCK_SECONDS,
     Copy,
@@ -16,6 +18,7 @@ from overlord.roles.decide import (
     Fence,
     Follow,
     GiveUp,
+    HandOver,
     MakeSlot,
     Migrate,
     Promote,
@@ -239,6 +242,34 @@ def test_a_primary_without_its_server_keeps_the_lease_for_a_while_and_then_gives
     later = leased(later)
     assert decide(later).wants_lease is False
     assert decide(later).actions == (GiveUp("PostgreSQL does not answer"),)
+
+
+def with_room(own: int | None, peers: int | None) -> RoleFacts:
+    facts = primary()
+    assert facts.peer is not None
+    return replace(facts, room=own, peer=replace(facts.peer, room=peers))
+
+
+def test_a_primary_whose_disk_is_full_hands_over_while_it_still_takes_writes() -> None:
+    decision = decide(with_room(FULL_BYTES - 1, ROOM_BYTES))
+    assert decision.actions == (HandOver("the disk is full, and the other node's is not"),)
+    assert decision.writes
+
+
+@pytest.mark.parametrize(
+    ("own", "peers"),
+    [(FULL_BYTES, ROOM_BYTES), (0, ROOM_BYTES - 1), (0, None), (None, ROOM_BYTES)],
+)
+def test_a_role_stays_where_there_is_room_or_none_elsewhere(
+    own: int | None, peers: int | None
+) -> None:
+    assert decide(with_room(own, peers)).actions == ()
+
+
+def test_a_full_disk_is_no_reason_to_hand_over_to_a_standby_that_may_lack_writes() -> None:
+    full = with_room(0, ROOM_BYTES)
+    behind = remember(with_database(full, synchronous="", standbys=()))
+    assert not any(isinstance(one, HandOver) for one in decide(behind).actions)
 
 
 def test_a_server_that_an_operator_promoted_waits_for_nobody() -> None:
