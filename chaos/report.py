@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -32,10 +34,10 @@ def read(folder: Path) -> list[Score]:
 
 def show(scores: Sequence[Score], console: Console) -> None:
     """By fault and node: the rounds, the outage, and the harm; then all rounds together."""
-    table = Table(title=f"{len(scores)} rounds")
+    table = Table(title=f"{len(scores)} rounds", box=box.MARKDOWN)
     words = (
         "fault", "to the", "rounds", "outage p50", "p99", "longest", "lost", "doubled", "stale",
-        "two primaries s", "whole after p50", "longest", "not good",
+        "two primaries s", "whole after p50", "longest", "bad",
     )  # fmt: skip
     for word in words:
         table.add_column(word, justify="left" if word in ("fault", "to the") else "right")
@@ -44,7 +46,6 @@ def show(scores: Sequence[Score], console: Console) -> None:
         groups.setdefault((_kind(score), score.node), []).append(score)
     for (fault, node), group in sorted(groups.items()):
         table.add_row(fault, node, *_cells(group))
-    table.add_section()
     table.add_row("all", "", *_cells(scores))
     console.print(table)
     _distribution(scores, console)
@@ -79,18 +80,16 @@ def _spread(values: Sequence[float], *shares: int) -> list[str]:
 
 def _distribution(scores: Sequence[Score], console: Console) -> None:
     outages = [score.outage for score in scores if score.outage is not None]
-    if not outages:
-        return
-    bounds = (0.5, 1, 2, 5, 10, 15, 20, 25, 30, 45, 60, 90)
-    table = Table(title="Seconds without an accepted status")
+    bounds = (0.5, 1, 2, 5, 10, 12, 15, 20, 25, 30, 45, 60)
+    table = Table(title="Seconds without an accepted status", box=box.MARKDOWN)
+    table.add_column("more than", justify="right")
     table.add_column("up to", justify="right")
     table.add_column("rounds", justify="right")
-    table.add_column("", justify="left")
-    lower = 0.0
-    for upper in (*bounds, float("inf")):
-        number = sum(lower < outage <= upper for outage in outages)
-        table.add_row(f"{upper:g}", str(number), "█" * number)
-        lower = upper
+    for lower, upper in itertools.pairwise((0.0, *bounds, float("inf"))):
+        if number := sum(lower < outage <= upper for outage in outages):
+            table.add_row(f"{lower:g}", f"{upper:g}", str(number))
+    if len(outages) < len(scores):
+        table.add_row("", "never", str(len(scores) - len(outages)))
     console.print(table)
     console.print(
         f"acknowledged {sum(score.acknowledged for score in scores)}, load of the machine "
@@ -106,7 +105,7 @@ def _parts(scores: Sequence[Score], console: Console) -> None:
         groups.setdefault(_kind(score), []).append(score)
     if not groups:
         return
-    table = Table(title="A takeover's parts: p50 / p99 in seconds")
+    table = Table(title="A takeover's parts: p50 / p99 in seconds", box=box.MARKDOWN)
     for word in ("fault", "runs", "outage", "detection", "promotion", "steering", "client"):
         table.add_column(word, justify="left" if word == "fault" else "right")
     columns: tuple[Callable[[Score], float | None], ...] = (
