@@ -7,10 +7,12 @@ Needs a sandbox that is up; leaves it up and whole.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +24,7 @@ from rich.console import Console
 
 from chaos import report
 from chaos.faults import FAULTS, Draw, by_name, draw, every
-from chaos.round import home_of, play_round, watched
-from chaos.score import Score
+from chaos.round import RoundError, home_of, play_round, watched
 from device.simulator.recorder import read_record
 from tests.e2e.sandbox_world import REPOSITORY, STACK, SandboxWorld
 
@@ -39,12 +40,14 @@ class Game:
         seed: and `draws` by number what follows from it.
         folder: where records and scores are kept.
         go_on: whether a round that is not good is not the last.
+        seconds: after which no further round begins.
     """
 
     seed: int
     draws: dict[int, Draw]
     folder: Path
     go_on: bool = False
+    seconds: float = math.inf
 
 
 def arbiter() -> tuple[str, int]:
@@ -64,33 +67,41 @@ def check_linearizability(records: Sequence[Path], console: Console) -> bool:
     return done.returncode == 0
 
 
-async def play_rounds(game: Game, console: Console) -> list[Score]:
-    """Play rounds until one is not good; at the end all of them are compared once more."""
-    scores: list[Score] = []
+async def play_rounds(game: Game, console: Console) -> list[str]:
+    """Play rounds until one is not good, and compare all of them once more: a later round may lose
+    what an earlier one has found. Returns what is wrong."""
+    wrong: list[str] = []
+    played: list[int] = []
+    began = time.monotonic()
     with watched(SandboxWorld(), arbiter()) as pair:
         for number, drawn in game.draws.items():
+            if time.monotonic() - began > game.seconds or (wrong and not game.go_on):
+                break
             console.print(
                 f"round {number} of seed {game.seed}: {drawn.fault.name}, {drawn.hold:g} s, "
                 f"to the {'primary' if drawn.to_primary else 'standby'}"
             )
-            score = await play_round(pair, game.seed, number, drawn, game.folder, console.print)
-            scores.append(score)
+            try:
+                score = await play_round(pair, game.seed, number, drawn, game.folder, console.print)
+            except RoundError as error:
+                wrong.append(f"round {number} could not be played: {error}")
+                break
+            played.append(number)
             report.append(game.folder, score)
             console.print(
                 f"  outage {_seconds(score.outage)}, lost {score.lost}, "
                 f"whole after {_seconds(score.converged)}, load {score.load}"
             )
-            if not score.good and not game.go_on:
-                break
-        # A later round may lose what an earlier one has found.
-        for score in scores:
-            record = read_record(home_of(game.folder, game.seed, score.number) / "record.jsonl")
+            if not score.good:
+                wrong.append(f"round {number} is not good")
+        for number in played:
+            record = read_record(home_of(game.folder, game.seed, number) / "record.jsonl")
             verdict = await pair.compare(record)
-            if verdict is None or verdict.lost:
-                lost = "cannot be compared" if verdict is None else f"lost {len(verdict.lost)}"
-                console.print(f"round {score.number}, at the end of the run: {lost}")
-                raise SystemExit(1)
-    return scores
+            if verdict is None:
+                wrong.append(f"round {number} cannot be compared at the end")
+            elif verdict.lost:
+                wrong.append(f"round {number} has lost {len(verdict.lost)} at the end")
+    return wrong
 
 
 def _seconds(value: float | None) -> str:
@@ -106,6 +117,7 @@ def _seconds(value: float | None) -> str:
 @click.option("--to", type=click.Choice(["primary", "standby"]), help="whatever the seed says")
 @click.option("--record", type=click.Path(path_type=Path), help="folder to keep the records in")
 @click.option("--keep-going", is_flag=True, help="a round that is not good is not the last one")
+@click.option("--minutes", default=math.inf, help="begin no round after so long")
 def main(
     rounds: int,
     first: int,
@@ -115,6 +127,7 @@ def main(
     to: str | None,
     record: Path | None,
     keep_going: bool,
+    minutes: float,
 ) -> None:
     """Play rounds against the running sandbox. Exit code 1 when one of them is not good.
 
@@ -136,14 +149,15 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         folder = record or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        game = Game(seed, draws, folder, keep_going)
-        scores = asyncio.run(play_rounds(game, console))
-        report.show(report.read(folder), console)
-        linearizable = check_linearizability(sorted(folder.glob("*/record.jsonl")), console)
-    bad = [score.number for score in scores if not score.good]
-    if bad:
-        console.print(f"not good, of seed {seed}: rounds {', '.join(map(str, bad))}")
-    sys.exit(0 if not bad and linearizable else 1)
+        game = Game(seed, draws, folder, keep_going, minutes * 60)
+        wrong = asyncio.run(play_rounds(game, console))
+        if played := report.read(folder):
+            report.show(played, console)
+        if not check_linearizability(sorted(folder.glob("*/record.jsonl")), console):
+            wrong.append("a history is not linearizable")
+    for line in wrong:
+        console.print(f"seed {seed}: {line}")
+    sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":

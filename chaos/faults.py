@@ -163,6 +163,15 @@ _AGENT = "^/usr/bin/python3 -m overlord.agent"
 _DATABASE = "/var/lib/docker/volumes/overlord_postgres-data/_data"
 _STATE = "/var/lib/overlord"
 _SMALL = "/srv/small"
+# The agent first: it would start the server again.
+_WITHOUT_WRITERS = (
+    "systemctl stop overlord-agent",
+    "docker stop overlord-postgres-1 >/dev/null",
+)
+_WITH_WRITERS = (
+    "docker start overlord-postgres-1 >/dev/null",
+    "systemctl start overlord-agent",
+)
 
 
 def _onto_a_small_disk(place: Place) -> list[Step]:
@@ -173,11 +182,11 @@ def _onto_a_small_disk(place: Place) -> list[Step]:
             f"mkdir -p {_SMALL}",
             f"used=$(du -sm {_DATABASE} {_STATE} | awk '{{sum += $1}} END {{print sum}}')",
             f"mount -t tmpfs -o size=$((used + 600))m small {_SMALL}",
-            "docker stop overlord-postgres-1 >/dev/null",
+            *_WITHOUT_WRITERS,
             f"for folder in {_DATABASE} {_STATE}; do",
             f"  cp -a $folder {_SMALL}/ && mount --bind {_SMALL}/$(basename $folder) $folder",
             "done",
-            "docker start overlord-postgres-1 >/dev/null",
+            *_WITH_WRITERS,
         )
     ]
 
@@ -186,12 +195,12 @@ def _off_the_small_disk(place: Place) -> list[Step]:
     return [
         _shell(
             place.victim,
-            "docker stop overlord-postgres-1 >/dev/null",
+            *_WITHOUT_WRITERS,
             f"for folder in {_DATABASE} {_STATE}; do",
             "  umount $folder && find $folder -mindepth 1 -delete",
             f"  cp -a {_SMALL}/$(basename $folder)/. $folder/",
             "done",
-            "docker start overlord-postgres-1 >/dev/null",
+            *_WITH_WRITERS,
             f"umount {_SMALL}",
         )
     ]

@@ -28,7 +28,7 @@ from chaos.score import (
 )
 from chaos.steps import Place, Step
 from chaos.watch import Watcher, whole
-from device.simulator.fleet import Plan, play
+from device.simulator.fleet import Plan, SimulationError, play
 from device.simulator.recorder import Line, Record, read_lines, read_record
 from device.simulator.verify import Verdict, VerifyError, compare_api
 from sandbox import world as fixed
@@ -47,6 +47,10 @@ SERVED_SECONDS = 150.0
 POST_SECONDS = 5.0
 ENROL_SECONDS = 90.0
 VERIFY_SECONDS = 60.0
+
+
+class RoundError(Exception):
+    """A round could not be played to its end; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -180,18 +184,18 @@ async def play_round(
     """Play one round and score it; what a bad one leaves is kept beside its record.
 
     Raises:
-        RuntimeError: the pair is not whole to begin with.
+        RoundError: the pair is not whole to begin with, or a device gave up.
     """
     home = home_of(folder, seed, number)
     shutil.rmtree(home, ignore_errors=True)  # of a run that was killed in it
     home.mkdir(parents=True)
-    leader = await _leader(pair, number)
+    leader = await _leader(pair)
     other = next(name for name in pair.watchers if name != leader)
     victim, spared = (leader, other) if drawn.to_primary else (other, leader)
     place = Place(victim, spared, pair.addresses, pair.arbiter.address)
     if steps := drawn.fault.prepare(place):
         await pair.do(steps)
-        leader = await _leader(pair, number)  # it may have moved meanwhile
+        leader = await _leader(pair)  # it may have moved meanwhile
     try:
         played = await _play(pair, number, drawn, place, victim == leader, home)
         score = await _score(pair, seed, number, drawn, played, home, say)
@@ -203,9 +207,9 @@ async def play_round(
     return score
 
 
-async def _leader(pair: Pair, number: int) -> str:
+async def _leader(pair: Pair) -> str:
     if await pair.settled(WHOLE_SECONDS) is None:
-        raise RuntimeError(f"the pair is not whole before round {number}; see `make status`")
+        raise RoundError("the pair is not whole; see `make status`")
     return pair.leader()
 
 
@@ -226,6 +230,7 @@ async def _play(
         prefix=f"chaos-{int(time.time())}-{number}",
         seed=number,
     )
+    fault_at = time.time()
     since = {name: len(one.claims()) for name, one in pair.watchers.items()}
     stop = asyncio.Event()
     devices = asyncio.create_task(
@@ -237,7 +242,7 @@ async def _play(
     try:
         posting = await until(lambda: devices.done() or _served(home, 0.0), ENROL_SECONDS)
         if devices.done() or not posting:
-            raise RuntimeError(f"no device could post before round {number}")
+            raise RoundError("no device could post")
         await asyncio.sleep(WARM_SECONDS)
         fault_at = time.time()
         try:
@@ -250,7 +255,12 @@ async def _play(
         await until(lambda: _served(home, whole_at or ended_at), SERVED_SECONDS)
     finally:
         stop.set()
-        await devices
+        try:
+            await devices
+        except SimulationError as error:
+            # Such as a token that was lost again.
+            kept = keep_evidence(pair.world, pair.arbiter, home, fault_at, [])
+            raise RoundError(f"a device gave up: {error}; see {kept}") from None
     claims = [claim for name, one in pair.watchers.items() for claim in one.claims()[since[name] :]]
     try:
         history = entries(pair.arbiter.read())
