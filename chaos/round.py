@@ -102,9 +102,12 @@ class Pair:
         return next(name for name, status in statuses.items() if status and status["leader"])
 
     async def do(self, steps: Sequence[Step]) -> None:
-        """Carry out steps, one after the other."""
+        """Carry out steps, one after the other. Raises RoundError when one fails."""
         for step in steps:
-            await asyncio.to_thread(self.hands.do, step)
+            try:
+                await asyncio.to_thread(self.hands.do, step)
+            except AssertionError as error:
+                raise RoundError(f"{step}: {error}") from None
 
     async def compare(self, record: Record) -> Verdict | None:
         """What the pair has of what devices were told; None where nobody answers the question."""
