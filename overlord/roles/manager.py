@@ -298,7 +298,7 @@ class RoleManager:
                     case HandOver(reason):
                         self._hands.start("full disk", partial(self._hand_over, facts, reason))
                     case GiveUp(reason):
-                        self._hands.start("give up", partial(self._give_up, reason))
+                        self._hands.start("give up", partial(self._give_up, facts, reason))
                     case Promote():
                         self._promote(actor, action, facts, decision)
                     case Copy(host, reason, diverged) if self._hands.ready("copy"):
@@ -346,7 +346,7 @@ class RoleManager:
 
         self._change(change)
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, facts: RoleFacts, reason: str) -> None:
         """Make sure that nothing writes, then let the other node have the lease at once."""
         restart_container(self._paths.docker_socket, SERVICE, FENCE_SECONDS)
         if self._arbitration:
@@ -354,6 +354,8 @@ class RoleManager:
             self._note("gave the lease away", reason)
             if refused:
                 log.error("the lease is not released, it runs out: %s", refused)
+            else:
+                self._tell_peer(facts, "/nudge", {})
 
     def _guard(self, stop: threading.Event) -> None:
         """Fence the server the moment the right ends, whatever the loop does."""
