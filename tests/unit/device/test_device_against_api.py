@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import random
-import secrets
-import socket
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import uvicorn
 
-from dashboard.api.app import create_app
 from dashboard.api.models import StatusReport
-from dashboard.api.settings import DatabaseSettings, Settings
-from dashboard.migrate import MigrationSettings, migrate
 from device.agent.overlord_device import enrol, wire
 from device.agent.overlord_device.backoff import Backoff
 from device.agent.overlord_device.clock import ServerTime
@@ -32,73 +23,8 @@ from device.agent.overlord_device.transport import HttpClient, Reply, TransportE
 from device.simulator.fleet import Plan, play
 from device.simulator.recorder import read_record
 from device.simulator.verify import compare_csv
-from tests.support.agent import FakeAgent, running_agent
-from tests.support.postgres import running_postgres
+from tests.support.api import Api
 from tests.unit.device.fakes import FakeClock
-
-
-@dataclass
-class Api:
-    url: str
-    enrol_token: str
-    database: str
-    agent: FakeAgent
-
-    def rows(self, device: str = "%") -> list[tuple[Any, ...]]:
-        with psycopg.connect(host=self.database, user="postgres", dbname="overlord") as sql:
-            return sql.execute(
-                "SELECT device_id, event_id::text, observed_at, clock_skew_seconds"
-                " FROM status_history WHERE device_id LIKE %s ORDER BY observed_at",
-                [device],
-            ).fetchall()
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[Api]:
-    with running_postgres() as postgres, running_agent() as agent:
-        migration = MigrationSettings(
-            host=str(postgres.socket),
-            superuser_password=secrets.token_hex(16),
-            app_password=secrets.token_hex(16),
-            replication_password=secrets.token_hex(16),
-            monitor_password=secrets.token_hex(16),
-            gitea_password=secrets.token_hex(16),
-        )
-        assert migrate(migration)
-        settings = Settings(
-            node="vps-01",
-            peer="vps-02",
-            listen_host="127.0.0.1",
-            listen_port=0,
-            agent_url=agent.url,
-            peer_agent_url="http://127.0.0.1:1",
-            alertmanager_url="http://127.0.0.1:1",
-            loki_url=None,
-            database=DatabaseSettings(
-                host=migration.host, password=migration.app_password, pool_size=4
-            ),
-            enrol_token=secrets.token_urlsafe(24),
-            operator_token=secrets.token_urlsafe(24),
-        )
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            deadline = time.monotonic() + 30
-            while not server.started:
-                assert time.monotonic() < deadline, "the API did not start"
-                time.sleep(0.02)
-            yield Api(
-                f"http://127.0.0.1:{listener.getsockname()[1]}",
-                settings.enrol_token,
-                migration.host,
-                agent,
-            )
-        finally:
-            server.should_exit = True
-            thread.join()
-            listener.close()
 
 
 class UnreliableClient(HttpClient):
