@@ -7,6 +7,7 @@ cache and the services that join later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class _Share:
 
 _SHARES: Mapping[str, _Share] = {
     "postgres": _Share(memory=0.20, cpu=0.75, least_mb=256),
-    "prometheus": _Share(memory=0.26, cpu=0.75, least_mb=512),
+    "prometheus": _Share(memory=0.25, cpu=0.75, least_mb=512),
     "alertmanager": _Share(memory=0.02, cpu=0.15, least_mb=64),
     "node-exporter": _Share(memory=0.01, cpu=0.15, least_mb=64),
     "postgres-exporter": _Share(memory=0.01, cpu=0.15, least_mb=64),
@@ -46,11 +47,17 @@ _SHARES: Mapping[str, _Share] = {
     "gitea": _Share(memory=0.03, cpu=0.50, least_mb=224),
     "grafana": _Share(memory=0.04, cpu=0.50, least_mb=256),
     "openbao": _Share(memory=0.02, cpu=0.25, least_mb=192),
-    "nginx": _Share(memory=0.03, cpu=0.50, least_mb=64),
+    # The floor is what 12,000 connections need.
+    "nginx": _Share(memory=0.03, cpu=0.50, least_mb=512),
     "api": _Share(memory=0.06, cpu=0.50, least_mb=192),
-    "migrate": _Share(memory=0.04, cpu=0.50, least_mb=192),
+    "migrate": _Share(memory=0.025, cpu=0.50, least_mb=192),
     "database-tool": _Share(memory=0.05, cpu=0.75, least_mb=192),
 }
+
+# What one connection costs nginx at most while its request is on the way: TLS 16 KiB, header 17,
+# body 8. `tests/config/test_abuse.py` measures it.
+_CONNECTION_KIB = 42
+_MOST_CONNECTIONS = 8192
 
 SERVICES: tuple[str, ...] = tuple(_SHARES)
 
@@ -79,3 +86,30 @@ def limits_for(memory_mb: int, cores: float) -> dict[str, ServiceLimits]:
             "choose a larger server type"
         )
     return limits
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How nginx splits what its container may use.
+
+    Args:
+        count: worker processes.
+        connections: connections of each, those to what is behind it included.
+        open_files: files that each may open: for each connection its socket and one more, for a
+            body or a page.
+    """
+
+    count: int
+    connections: int
+    open_files: int
+
+
+def workers_of(limits: ServiceLimits) -> Workers:
+    """nginx' workers, so that connections run out before memory does.
+
+    At the limit of connections nginx ends the idle ones first; at the limit of memory the kernel
+    kills it, and every connection with it.
+    """
+    count = max(2, math.ceil(limits.cpus))
+    connections = min(_MOST_CONNECTIONS, limits.memory_mb * 1024 // _CONNECTION_KIB // count)
+    return Workers(count, connections, 2 * connections)

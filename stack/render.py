@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from stack.alerting import NO_CHANNELS, AlertChannels
 from stack.catalogue import Catalogue, load_catalogue
 from stack.dashboards import render_dashboards
-from stack.limits import SERVICES, ServiceLimits
+from stack.limits import SERVICES, ServiceLimits, workers_of
 from stack.mirrors import GitMirror
 from stack.yaml_text import read_yaml
 
@@ -224,6 +224,7 @@ def _render(context: StackContext, catalogue: Catalogue) -> dict[str, bytes]:
         "grafana": context.grafana,
         "openbao": context.openbao,
         "limits": {name: context.limits[name] for name in SERVICES},
+        "nginx_workers": workers_of(context.limits["nginx"]),
     }
 
     files: dict[str, bytes] = {}

@@ -179,8 +179,10 @@ def backend(port: int, name: str, site: Site) -> Iterator[None]:
 
 
 @contextmanager
-def serving(rendered: RenderedNode, *, api: bool = True) -> Iterator[Site]:
-    ports = Ports()
+def serving(
+    rendered: RenderedNode, *, api: bool = True, ports: Ports | None = None
+) -> Iterator[Site]:
+    ports = ports or Ports()
     site = Site(ports, [])
     config = localised(rendered, ports)
     log = rendered.folder / "nginx.log"
@@ -373,18 +375,21 @@ def test_a_flood_from_one_address_is_answered_429_and_others_go_on(site: Site) -
     assert set(statuses) == {b"200", b"429"}
     assert statuses.count(b"200") >= 200
     assert answers.count(b"Retry-After: 10") == statuses.count(b"429")
+    assert answers.count(b'"reason":"rate_limit"') == statuses.count(b"429")
     other = site.https("/api/devices", **{"CF-Connecting-IP": "198.51.100.67"})
     assert other.status_code == 200
 
 
-def test_a_body_above_a_megabyte_is_refused(site: Site) -> None:
+def test_a_body_larger_than_the_api_takes_is_refused_in_the_apis_own_form(site: Site) -> None:
     with site.client() as client:
         answer = client.post(
             f"https://127.0.0.1:{site.ports.https}/api/status",
-            content=b"x" * (1024 * 1024 + 1),
+            content=b"x" * (256 * 1024 + 1),
             headers={"Host": "fleet.example.com"},
         )
     assert answer.status_code == 413
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["reason"] == "too_large"
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")

@@ -7,17 +7,17 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from components.sizing import SIZES
+from components.sizing import SIZES, Size
 from stack.alerting import AlertChannels, Slack
 from stack.catalogue import CatalogueError, load_catalogue
-from stack.limits import SERVICES, limits_for
+from stack.limits import SERVICES, limits_for, workers_of
 from stack.mirrors import GitMirror
 from stack.render import CONFIGURED_SERVICES, StackContext, StackError, render_stack
 from tests.support.stack import VPS_01, VPS_02, context
@@ -243,6 +243,24 @@ def test_the_limits_of_all_services_together_fit_the_node(node: Any) -> None:
     # The database's tool runs only while the database does not.
     memory = [limit.memory_mb for name, limit in node.limits.items() if name != "database-tool"]
     assert sum(memory) < SMALLEST_NODE_MB * 0.85
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=lambda size: str(size.fleet_size))
+def test_nginx_takes_ten_thousand_connections_within_its_memory_and_its_open_files(
+    size: Size,
+) -> None:
+    limit = limits_for(size.memory_mb, size.cores)["nginx"]
+    workers = workers_of(limit)
+    assert workers.count * workers.connections > 12_000
+    assert workers.count * workers.connections * 42 <= limit.memory_mb * 1024
+    assert workers.open_files == 2 * workers.connections <= 16_384
+    rendered = render_stack(replace(VPS_01, limits={**VPS_01.limits, "nginx": limit}))
+    config = rendered["nginx/nginx.conf"].decode()
+    assert f"worker_processes {workers.count};" in config
+    assert f"worker_connections {workers.connections};" in config
+    assert f"worker_rlimit_nofile {workers.open_files};" in config
+    nginx = yaml.safe_load(rendered["compose.yaml"])["services"]["nginx"]
+    assert nginx["ulimits"] == {"nofile": workers.open_files}
 
 
 def test_a_node_too_small_for_the_stack_is_refused() -> None:
