@@ -7,6 +7,8 @@ from components.backup_store import BackupStore, BackupStoreArgs
 from components.bootstrap import Bootstrap, BootstrapArgs
 from components.bundle import Bundle, BundleArgs, BundleFacts
 from components.cloudflare import ip_ranges
+from components.configuration import load_settings
+from components.credentials import ACME_DNS_TOKEN, NODE_B2_KEY, NODE_B2_KEY_ID
 from components.deploy_key import DeployKey, DeployKeyArgs
 from components.external_checks import ExternalChecks, ExternalChecksArgs
 from components.failover_dns import FailoverDns, FailoverDnsArgs
@@ -15,15 +17,7 @@ from components.origin_certificate import OriginCertificate, OriginCertificateAr
 from components.outputs import export_outputs
 from components.pair import ServersArgs, make_addresses, make_servers
 from components.secrets import Secrets, SecretsArgs
-from components.settings import (
-    ACME_DNS_TOKEN,
-    NODE_B2_KEY,
-    NODE_B2_KEY_ID,
-    NODES,
-    PRIMARY,
-    STANDBY,
-    load_settings,
-)
+from components.settings import NODES, PRIMARY, STANDBY
 from components.sizing import SIZES
 from components.survey import survey
 from components.tailnet import Tailnet, TailnetArgs

@@ -9,8 +9,9 @@ from typing import Any
 
 import pulumi
 
+from components.credentials import CLOUDFLARE_TOKEN
 from components.dynamic import ConfiguredProvider
-from components.settings import CLOUDFLARE_TOKEN, CLOUDFLARE_URL, Settings
+from components.settings import CLOUDFLARE_URL, Settings
 from components.vendor_api import VendorApi, check_age
 
 MARK = "made by overlord; do not edit by hand"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from components.settings import HETZNER_TOKEN, Settings
+from components.credentials import HETZNER_TOKEN
+from components.settings import Settings
 from components.vendor_api import VendorApi, VendorError
 
 Kind = Literal["servers", "primary_ips", "firewalls", "ssh_keys"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pulumi
 
-from components.settings import TAILSCALE_TOKEN, Settings
+from components.credentials import TAILSCALE_TOKEN
+from components.settings import Settings
 from components.vendor_api import VendorApi
 
 

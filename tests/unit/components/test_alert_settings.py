@@ -8,7 +8,10 @@ import pytest
 
 from components.alert_settings import alert_tokens
 from components.arbiter_settings import ARBITER_DNS_TOKEN
-from components.settings import NODES, TOKENS, SettingsError, parse_settings
+from components.configuration import parse_settings
+from components.credentials import TOKENS
+from components.setting_problems import SettingsError
+from components.settings import NODES
 from stack.alerting import AlertChannels
 from tests.support.program import config_of, run_program
 from tests.unit.components.test_settings import good

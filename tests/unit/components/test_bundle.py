@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from components.bundle import BundleFacts, bundle_files, pack
-from components.settings import NODES, parse_settings
+from components.configuration import parse_settings
+from components.settings import NODES
 from components.sizing import SIZES
 from tests.unit.components.test_settings import ALL_TOKENS, good
 

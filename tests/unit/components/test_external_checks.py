@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from components.settings import SettingsError, parse_settings
+from components.configuration import parse_settings
+from components.setting_problems import SettingsError
 from components.uptime_monitor import UptimeMonitorProvider
 from components.vendor_api import VendorError
 from tests.support.program import config_of, run_program

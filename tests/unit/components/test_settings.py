@@ -8,7 +8,10 @@ from cryptography.hazmat.primitives.asymmetric import dsa, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from components.arbiter_settings import ARBITER_DNS_TOKEN
-from components.settings import TOKENS, Settings, SettingsError, parse_settings
+from components.configuration import parse_settings
+from components.credentials import TOKENS
+from components.setting_problems import SettingsError
+from components.settings import Settings
 
 ALL_TOKENS: dict[str, str | None] = {
     token.variable: "set" for token in (*TOKENS, ARBITER_DNS_TOKEN)
