@@ -122,6 +122,9 @@ bench-preview: install ## a preview without a change beside an empty program's; 
 bench-ingest: venv ## statuses a second through the API, as ratios to COPY and SELECT 1 of the same run
 	@$(BIN)/python -m bench.ingest $(ARGS)
 
+load: install ## 500 devices against the sandbox for ten minutes: all counted, every limit; ARGS="--minutes 2"
+	@$(BIN)/python -m load $(ARGS)
+
 drill: install ## lose both servers of the sandbox and get them back; ARGS="--megabytes 64" for less
 	@$(BIN)/python -m drill $(ARGS)
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Disk that is not for metrics, in GB: system 5, images 20, database 10, git mirror 5, logs 3,
-# Grafana 1 (part 2), rounded up.
-_OTHER_DISK_GB = 45
+# Disk that is not for metrics, in GB (part 2): of every node, and what grows with the fleet.
+_SYSTEM_DISK_GB = {"system": 5, "images": 20, "gitea": 5, "grafana": 1}
+_DISK_GB_FOR_100 = {"postgres": 10, "loki": 3}
 # Never fill the rest: Prometheus needs room for its write-ahead log and for compaction.
 _METRICS_SHARE = 0.6
 
@@ -44,9 +44,23 @@ class Size:
         return self.memory_gb * 1024
 
     @property
+    def service_disk_gb(self) -> dict[str, int]:
+        """Disk that each service's data may need, in GB; metrics get what `metrics_gb` says."""
+        hundreds = max(1.0, self.fleet_size / 100)
+        grown = {name: round(each * hundreds) for name, each in _DISK_GB_FOR_100.items()}
+        return {**grown, "gitea": _SYSTEM_DISK_GB["gitea"], "prometheus": self.metrics_gb}
+
+    @property
+    def metrics_gb(self) -> int:
+        """How much disk metrics may fill, in GB."""
+        hundreds = max(1.0, self.fleet_size / 100)
+        other = sum(_SYSTEM_DISK_GB.values()) + sum(_DISK_GB_FOR_100.values()) * hundreds
+        return int((self.disk_gb - other) * _METRICS_SHARE)
+
+    @property
     def retention_size(self) -> str:
         """How much disk metrics may fill, in Prometheus' notation."""
-        return f"{int((self.disk_gb - _OTHER_DISK_GB) * _METRICS_SHARE)}GB"
+        return f"{self.metrics_gb}GB"
 
 
 SIZES: Mapping[int, Size] = {

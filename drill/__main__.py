@@ -40,7 +40,7 @@ def table(outcome: Outcome) -> Table:
 @click.option("--devices", default=20, show_default=True, help="That post meanwhile.")
 def main(megabytes: int, devices: int) -> None:
     """Rehearse the loss of both servers."""
-    command(["make", "--no-print-directory", "up"], timeout=2400).must()
+    command(["make", "--no-print-directory", "up", "ARGS="], timeout=2400).must()
     outcome = rehearse(SandboxWorld(), megabytes=megabytes, devices=devices, say=click.echo)
     Console().print(table(outcome))
     click.echo(f"recovery time   {outcome.recovery_seconds:.0f} s to the first acknowledged status")

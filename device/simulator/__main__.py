@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
-from device.simulator.exporters import serve
+from device.simulator.exporters import serve, serve_addresses
 from device.simulator.fleet import MAX_DEVICES, MAX_DURATION_S, Plan, SimulationError, play
 from device.simulator.logs import push_logs
 from device.simulator.recorder import read_record
-from device.simulator.target import TargetError
+from device.simulator.target import TargetError, addresses
 from device.simulator.verify import Verdict, VerifyError, compare_api, compare_csv
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -120,19 +120,33 @@ def verify(
 @click.option("--host", default="127.0.0.1", help="address to listen on")
 @click.option("--port", default=9200)
 @click.option("--port-a-device", is_flag=True, help="one port a device, from the next port up")
+@click.option(
+    "--first-address", help="an address a device, from this one up, on the ports 9100 and 19999"
+)
 @click.option("--prefix", default="sim")
 @click.option(
     "--duration", default=3600.0, type=click.FloatRange(1, MAX_DURATION_S), help="seconds"
 )
 def exporters(
-    devices: int, host: str, port: int, port_a_device: bool, prefix: str, duration: float
+    devices: int,
+    host: str,
+    port: int,
+    port_a_device: bool,
+    first_address: str | None,
+    prefix: str,
+    duration: float,
 ) -> None:
-    """Serve metrics for each device, as node exporter would."""
+    """Serve metrics for each device, as node exporter and Netdata would."""
     names = [f"{prefix}-{number:05}" for number in range(1, devices + 1)]
 
     async def work() -> None:
-        runner = await serve(names, host, port, port_a_device=port_a_device)
-        click.echo(f"{devices} devices, listed for http_sd at http://{host}:{port}/targets")
+        if first_address:
+            by_address = {a: name for name, a in addresses(names, first_address).items()}
+            runner = await serve_addresses(by_address)
+            click.echo(f"{devices} devices, the first at {first_address}")
+        else:
+            runner = await serve(names, host, port, port_a_device=port_a_device)
+            click.echo(f"{devices} devices, listed for http_sd at http://{host}:{port}/targets")
         try:
             await asyncio.sleep(duration)
         finally:

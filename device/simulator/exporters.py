@@ -1,8 +1,8 @@
-"""Metrics of N devices as node exporter would show them, on loopback or private addresses.
+"""Metrics of N devices as node exporter and Netdata would show them, never on a public address.
 
-Two ways to tell the devices apart: one address with a path a device
-(``/devices/sim-00001/metrics``), or one port a device from a first port up. ``/targets`` lists them
-for Prometheus's ``http_sd``.
+Three ways to tell the devices apart: one address with a path a device
+(``/devices/sim-00001/metrics``), one port a device from a first port up, or an address a device, as
+a real fleet has. ``/targets`` lists them for Prometheus's ``http_sd``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -19,6 +19,16 @@ from device.simulator.target import TargetError, is_local
 _MODES = ("idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user")
 _CPUS = 4
 MAX_PORTS = 2000
+NODE_EXPORTER_PORT = 9100
+NETDATA_PORT = 19999
+_NETDATA_CHARTS = {
+    "system.cpu": ("user", "system", "nice", "iowait", "irq", "softirq", "steal"),
+    "system.load": ("load1", "load5", "load15"),
+    "system.ram": ("free", "used", "cached", "buffers"),
+    "system.io": ("in", "out"),
+    "system.net": ("received", "sent"),
+    "disk_space._": ("avail", "used", "reserved_for_root"),
+}
 
 
 class SimulatedHost:
@@ -87,6 +97,18 @@ class SimulatedHost:
             gauge(f"node_disk_{name}_bytes_total", up * rate, '{device="mmcblk0"}')
         return "\n".join(lines) + "\n"
 
+    def netdata_text(self) -> str:
+        """What Netdata answers to ``/api/v1/allmetrics?format=prometheus``: some twenty series."""
+        now = time.time()
+        swing = 1 + math.sin(now / 300 + self._phase)
+        return "".join(
+            f"netdata_{chart.replace('.', '_')}_average"
+            f'{{chart="{chart}",dimension="{dimension}",instance="{self._name}"}} '
+            f"{self._base * swing * (1 + number):.10g}\n"
+            for chart, dimensions in _NETDATA_CHARTS.items()
+            for number, dimension in enumerate(dimensions)
+        )
+
 
 async def serve(
     names: Sequence[str], host: str, port: int, *, port_a_device: bool = False
@@ -135,4 +157,45 @@ async def serve(
     await runner.setup()
     for number in [port, *(ports if port_a_device else ())]:
         await web.TCPSite(runner, host, number).start()
+    return runner
+
+
+async def serve_addresses(
+    devices: Mapping[str, str], ports: Sequence[int] = (NODE_EXPORTER_PORT, NETDATA_PORT)
+) -> web.AppRunner:
+    """Serve each device's metrics at its own address until the returned runner is cleaned up.
+
+    Args:
+        devices: names by address. The addresses are of this machine or network namespace.
+        ports: as Prometheus is told to scrape them.
+
+    Raises:
+        TargetError: an address is public.
+    """
+    for address in devices:
+        if not is_local(address):
+            raise TargetError(f"{address} is not a loopback or private address")
+    hosts = {address: SimulatedHost(name) for address, name in devices.items()}
+
+    def host(request: web.Request) -> SimulatedHost:
+        sockname = request.transport.get_extra_info("sockname") if request.transport else None
+        found = hosts.get(sockname[0]) if sockname else None
+        if found is None:
+            raise web.HTTPNotFound(text="no device has this address\n")
+        return found
+
+    async def node_exporter(request: web.Request) -> web.Response:
+        return web.Response(text=host(request).text(), content_type="text/plain")
+
+    async def netdata(request: web.Request) -> web.Response:
+        return web.Response(text=host(request).netdata_text(), content_type="text/plain")
+
+    app = web.Application()
+    app.router.add_get("/metrics", node_exporter)
+    app.router.add_get("/api/v1/allmetrics", netdata)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    for port in ports:
+        # On every address: 500 devices do not need a socket each.
+        await web.TCPSite(runner, None, port).start()
     return runner

@@ -21,7 +21,7 @@ from device.agent.overlord_device.backoff import Backoff, parse_retry_after
 from device.agent.overlord_device.clock import rfc3339
 from device.simulator.recorder import Kind, Line, Recorder
 from device.simulator.stats import Stats
-from device.simulator.target import TargetError, check_target, connector
+from device.simulator.target import TargetError, addresses, check_target, connector
 
 MAX_DEVICES = 10_000
 MAX_DURATION_S = 86_400.0
@@ -54,6 +54,7 @@ class Plan:
         backoff_cap_s: the longest that a device waits after a failure, unless the server asks for
             more.
         timeout_s: how long a device waits for an answer.
+        first_address: where Prometheus finds the first device; the others follow. Empty: nowhere.
     """
 
     base_url: str
@@ -73,6 +74,7 @@ class Plan:
     allow_public: bool = False
     prefix: str = "sim"
     seed: int = 1
+    first_address: str = ""
 
     def check(self) -> None:
         """Refuse what is out of bounds.
@@ -95,12 +97,17 @@ class Plan:
             raise SimulationError(f"{events:.0f} statuses are more than {MAX_EVENTS}")
         try:
             check_target(self.base_url, allow_public=self.allow_public)
+            self.addresses()
         except TargetError as error:
             raise SimulationError(str(error)) from error
 
     def names(self) -> list[str]:
         """The device ids."""
         return [f"{self.prefix}-{number:05}" for number in range(1, self.devices + 1)]
+
+    def addresses(self) -> dict[str, str]:
+        """The devices' addresses by id; none without a first one."""
+        return addresses(self.names(), self.first_address) if self.first_address else {}
 
 
 @dataclass(frozen=True)
@@ -170,8 +177,9 @@ class SimulatedDevice:
         plan, real_period = self._fleet.plan, self._fleet.plan.period_s / self._fleet.plan.speed
         slot = self._random.uniform(0.0, real_period)
         # As many as fit; several at once when a fast run makes slots shorter than a turn.
-        while slot < plan.duration_s and not self._fleet.stop.is_set():
-            await asyncio.sleep(max(0.0, self._fleet.started + slot - time.monotonic()))
+        while slot < plan.duration_s:
+            if await self._fleet.stopped_by(self._fleet.started + slot):
+                return
             self._make(slot)
             slot += real_period
 
@@ -334,6 +342,17 @@ class Fleet:
         third = self.plan.duration_s / 3
         return third <= time.monotonic() - self.started < 2 * third
 
+    async def stopped_by(self, moment: float) -> bool:
+        """Wait for a moment of the monotonic clock; whether the devices were told to stop first."""
+        try:
+            async with asyncio.timeout_at(
+                asyncio.get_running_loop().time() + moment - time.monotonic()
+            ):
+                await self.stop.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def record(self, kind: Kind, device: str, event_id: str, when: float, **more: Any) -> None:
         """Put a fact on record; `more` is the rest of a `Line`."""
         self._recorder.add(Line(kind, device, event_id, rfc3339(when), **more))
@@ -359,14 +378,18 @@ async def enrol_all(
     if tokens_file.exists():
         tokens = json.loads(tokens_file.read_text())
     missing = [name for name in plan.names() if name not in tokens]
+    address_of = plan.addresses()
     at_once = asyncio.Semaphore(ENROL_AT_ONCE)
 
     async def enrol(name: str) -> None:
+        body: dict[str, Any] = {"device_id": name, "tags": ["simulated"]}
+        if name in address_of:
+            body["address"] = address_of[name]
         async with at_once:
             for _ in range(20):
                 async with session.post(
                     f"{plan.base_url}/api/devices",
-                    json={"device_id": name, "tags": ["simulated"]},
+                    json=body,
                     headers={"Authorization": f"Bearer {enrol_token}"},
                 ) as answer:
                     if answer.status == 201:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import urllib.parse
+from collections.abc import Sequence
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -39,6 +40,23 @@ def is_local(address: str) -> bool:
             return is_local(str(ip.ipv4_mapped))
         return ip.is_loopback or ip.is_link_local or ip in _PRIVATE_V6 or ip in _EXTRA_V6
     return ip.is_loopback or ip.is_link_local or any(ip in net for net in (*_PRIVATE, *_EXTRA))
+
+
+def addresses(names: Sequence[str], first: str) -> dict[str, str]:
+    """An address for each name, counted up from the first.
+
+    Raises:
+        TargetError: the first or the last is public, or no address.
+    """
+    try:
+        start = ipaddress.ip_address(first)
+        found = {name: str(start + number) for number, name in enumerate(names)}
+    except ValueError as error:
+        raise TargetError(f"{first}: {error}") from error
+    for address in (first, *list(found.values())[-1:]):
+        if not is_local(address):
+            raise TargetError(f"{address} is not a loopback or private address")
+    return found
 
 
 def check_target(url: str, *, allow_public: bool) -> str:

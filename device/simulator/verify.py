@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import random
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
+from device.agent.overlord_device.backoff import Backoff, parse_retry_after
 from device.simulator.recorder import Record
 from device.simulator.target import check_target, connector
 
 PAGE_SIZE = 1000
 AT_ONCE = 8
+TOO_FAST_TRIES = 20
 
 
 _WITHOUT_HISTORY = (
@@ -139,14 +143,25 @@ async def compare_api(
 async def _history(session: aiohttp.ClientSession, url: str) -> AsyncIterator[str]:
     page = 1
     while True:
-        parameters = {"page": str(page), "page_size": str(PAGE_SIZE)}
-        async with session.get(url, params=parameters) as answer:
-            if answer.status != 200:
-                text = (await answer.text())[:200]
-                raise VerifyError(f"{url} answered {answer.status}: {text}. {_WITHOUT_HISTORY}")
-            items = (await answer.json())["items"]
+        items = await _page(session, url, page)
         for item in items:
             yield item["event_id"]
         if len(items) < PAGE_SIZE:
             return
         page += 1
+
+
+async def _page(session: aiohttp.ClientSession, url: str, page: int) -> list[dict[str, Any]]:
+    """One page, asked for again as often as the server says that it comes too fast."""
+    parameters = {"page": str(page), "page_size": str(PAGE_SIZE)}
+    backoff = Backoff(base_s=0.5, cap_s=10.0, uniform=random.uniform)
+    for _ in range(TOO_FAST_TRIES):
+        async with session.get(url, params=parameters) as answer:
+            if answer.status == 200:
+                return list((await answer.json())["items"])
+            text = (await answer.text())[:200]
+            if answer.status != 429:
+                raise VerifyError(f"{url} answered {answer.status}: {text}. {_WITHOUT_HISTORY}")
+            after = parse_retry_after(answer.headers.get("Retry-After"), None)
+        await asyncio.sleep(backoff.fail(after))
+    raise VerifyError(f"{url} answers 429 for too long: {text}")

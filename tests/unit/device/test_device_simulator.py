@@ -16,12 +16,18 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from device.simulator.exporters import serve
+from device.simulator.exporters import serve, serve_addresses
 from device.simulator.fleet import Plan, SimulationError, play
 from device.simulator.logs import push_body, push_logs
 from device.simulator.recorder import Line, Record, Recorder, read_record
 from device.simulator.stats import percentile
-from device.simulator.target import GuardedResolver, TargetError, check_target, is_local
+from device.simulator.target import (
+    GuardedResolver,
+    TargetError,
+    addresses,
+    check_target,
+    is_local,
+)
 from device.simulator.verify import VerifyError, compare_api, compare_csv
 from tests.support.ports import free_port
 
@@ -36,6 +42,7 @@ class Api:
         self.drop_after = 0.0
         self.busy = 0.0
         self.lose = 0.0
+        self.too_fast = 0
         self.url = ""
         self.batches = 0
 
@@ -84,6 +91,9 @@ class Api:
         return web.json_response({"results": results} if "reports" in data else results[0])
 
     async def _history(self, request: web.Request) -> web.Response:
+        if self.too_fast:
+            self.too_fast -= 1
+            return web.json_response({}, status=429, headers={"Retry-After": "0"})
         page, size = int(request.query["page"]), int(request.query["page_size"])
         mine = [
             {"event_id": event_id, "event_time": when}
@@ -176,6 +186,15 @@ async def test_a_server_that_refuses_the_token_ends_the_run_with_its_reason(
         plan = Plan(api.url, devices=1, duration_s=1.0)
         with pytest.raises(SimulationError, match="enrolled already"):
             await play(plan, "enrol", tmp_path, say=quiet)
+
+
+async def test_a_question_that_came_too_fast_is_asked_again() -> None:
+    api = Api()
+    api.too_fast = 3
+    async with api.serving():
+        record = Record(made={"sim-00001": {}}, acknowledged={})
+        assert (await compare_api(record, api.url, "operator")).good
+    assert api.too_fast == 0
 
 
 async def test_a_server_without_history_says_to_use_the_csv(tmp_path: Path) -> None:
@@ -295,6 +314,34 @@ async def test_each_device_has_metrics_at_its_own_address(tmp_path: Path) -> Non
     assert 'nodename="sim-00002"' in text
     with pytest.raises(TargetError):
         await serve(["a"], "8.8.8.8", 9100)
+
+
+async def test_devices_on_addresses_of_their_own_are_told_apart_by_them() -> None:
+    port = free_port()
+    runner = await serve_addresses({"127.0.0.2": "sim-1", "127.0.0.3": "sim-2"}, [port])
+    try:
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"http://127.0.0.3:{port}/metrics") as answer:
+                assert 'nodename="sim-2"' in await answer.text()
+            url = f"http://127.0.0.2:{port}/api/v1/allmetrics?format=prometheus"
+            async with session.get(url) as answer:
+                netdata = (await answer.text()).splitlines()
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                assert answer.status == 404
+    finally:
+        await runner.cleanup()
+    assert len(netdata) > 15
+    assert all(line.startswith("netdata_") and 'instance="sim-1"' in line for line in netdata)
+    with pytest.raises(TargetError):
+        await serve_addresses({"8.8.8.8": "sim-1"}, [port])
+
+
+def test_addresses_are_counted_up_from_the_first_and_are_never_public() -> None:
+    names = ["a", "b"]
+    assert addresses(names, "2001:db8:1::ff") == {"a": "2001:db8:1::ff", "b": "2001:db8:1::100"}
+    for wrong in ("8.8.8.8", "198.51.100.255", "pi-1", "255.255.255.255"):
+        with pytest.raises(TargetError):
+            addresses(names, wrong)
 
 
 async def test_logs_are_pushed_in_lokis_form() -> None:

@@ -1,0 +1,1 @@
+"""A whole fleet against the pair of the sandbox: `make load`."""
