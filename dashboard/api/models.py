@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -38,7 +38,18 @@ def _plain_text(value: str) -> str:
     return value
 
 
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _can_be_reckoned_with(value: datetime) -> datetime:
+    if not _EARLIEST <= value < _LATEST:
+        raise ValueError("must be in the years from 1970 to 2199")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_plain_text)]
+# A time that somebody asks for. At the ends of the calendar a day more or less is an error.
+Moment = Annotated[AwareDatetime, AfterValidator(_can_be_reckoned_with)]
 DeviceId = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Tag = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9:_.-]{0,47}$")]
 MetricName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]{0,63}$")]
@@ -295,8 +306,8 @@ class NewSilence(_Strict):
     """A silence to make, as Alertmanager has it."""
 
     matchers: Annotated[list[Matcher], Field(min_length=1, max_length=20)]
-    startsAt: AwareDatetime  # noqa: N815
-    endsAt: AwareDatetime  # noqa: N815
+    startsAt: Moment  # noqa: N815
+    endsAt: Moment  # noqa: N815
     comment: Annotated[Text, Field(min_length=1, max_length=500)]
 
 

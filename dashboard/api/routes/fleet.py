@@ -12,12 +12,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime
 
 from dashboard.api.context import AppContext, Context, require_operator
 from dashboard.api.feed import server_sent_event
 from dashboard.api.leadership import Leadership
-from dashboard.api.models import AuditSlice, DeviceId, EventSlice, HistoryPage, Series
+from dashboard.api.models import AuditSlice, DeviceId, EventSlice, HistoryPage, Moment, Series
 from dashboard.api.problems import ProblemError
 from dashboard.api.store import devices, fleet, history, journal
 
@@ -28,8 +27,8 @@ _LOOK_SECONDS = 1.0
 _LONGEST = timedelta(days=400)
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
-From = Annotated[AwareDatetime | None, Query(alias="from")]
-To = Annotated[AwareDatetime | None, Query(alias="to")]
+From = Annotated[Moment | None, Query(alias="from")]
+To = Annotated[Moment | None, Query(alias="to")]
 Before = Annotated[int | None, Query(ge=1, le=2**62)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 

@@ -13,7 +13,6 @@ from uuid import UUID
 import psycopg
 from fastapi import APIRouter, Depends, Path, Query, Request
 from psycopg_pool import PoolTimeout
-from pydantic import AwareDatetime
 
 from dashboard.api.context import (
     AppContext,
@@ -22,7 +21,16 @@ from dashboard.api.context import (
     client_address,
     require_operator,
 )
-from dashboard.api.models import DeviceId, LogLine, LogLines, NewSilence, NodeReport, Nodes, Text
+from dashboard.api.models import (
+    DeviceId,
+    LogLine,
+    LogLines,
+    Moment,
+    NewSilence,
+    NodeReport,
+    Nodes,
+    Text,
+)
 from dashboard.api.problems import ProblemError
 from dashboard.api.store import audit
 from dashboard.api.upstream import Upstream
@@ -127,8 +135,8 @@ async def _note(
 async def get_logs(
     device_id: Annotated[DeviceId, Path()],
     context: AppContext,
-    since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-    until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+    since: Annotated[Moment | None, Query(alias="from")] = None,
+    until: Annotated[Moment | None, Query(alias="to")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     contains: Annotated[Text | None, Query(max_length=200)] = None,
 ) -> LogLines:
