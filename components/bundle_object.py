@@ -16,7 +16,7 @@ from pulumi.dynamic import CreateResult, DiffResult, ReadResult
 from pulumi.dynamic import Resource as DynamicResource
 
 from components.dynamic import ConfiguredProvider, changed, replace_on
-from components.s3 import S3Error, content_md5, error_code, explain, s3_client
+from components.s3 import S3Error, content_md5, error_code, explain, hide_object, s3_client
 
 WORK_DIR = Path(__file__).resolve().parent.parent / ".overlord" / "bundles"
 _KEPT_FILES = 5
@@ -79,13 +79,8 @@ class BundleObjectProvider(ConfiguredProvider):
 
     def delete(self, id_: str, props: dict[str, Any]) -> None:
         """Hide the object. Its version stays for as long as the lock and the lifecycle say."""
-        try:
-            self._client(props).delete_object(
-                Bucket=props["bucket"], Key=object_key(props["sha256"])
-            )
-        except Exception as error:
-            if error_code(error) not in {"NoSuchBucket", "NoSuchKey", "404"}:
-                raise explain(error, f"bundle {id_}") from None
+        key = object_key(props["sha256"])
+        hide_object(self._client(props), props["bucket"], key, f"bundle {id_}")
 
     def _client(self, props: Mapping[str, Any]) -> Any:
         return s3_client(props["endpoint"], props["region"], self.setting)

@@ -18,7 +18,7 @@ from pulumi.dynamic import Resource as DynamicResource
 
 from components.bundle_object import object_key
 from components.dynamic import ConfiguredProvider, changed, replace_on
-from components.s3 import content_md5, error_code, explain, s3_client
+from components.s3 import content_md5, explain, hide_object, s3_client
 
 LIFETIME_SECONDS = 3600
 
@@ -64,11 +64,7 @@ class LaunchTicketProvider(ConfiguredProvider):
 
     def delete(self, id_: str, props: dict[str, Any]) -> None:
         """Hide the sealed document; the links stop working at once."""
-        try:
-            self._client(props).delete_object(Bucket=props["bucket"], Key=id_)
-        except Exception as error:
-            if error_code(error) not in {"NoSuchBucket", "NoSuchKey", "404"}:
-                raise explain(error, f"launch ticket {id_}") from None
+        hide_object(self._client(props), props["bucket"], id_, f"launch ticket {id_}")
 
     def _client(self, props: Mapping[str, Any]) -> Any:
         return s3_client(props["endpoint"], props["region"], self.setting)

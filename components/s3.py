@@ -120,3 +120,19 @@ def explain(error: Exception, what: str) -> S3Error:
         f"{f' ({message})' if message else ''}. "
         f"{remedies.get(code, 'run pulumi up again')}"
     )
+
+
+def hide_object(s3: Any, bucket: str, key: str, what: str) -> None:
+    """Hide an object behind a delete marker; one that is gone is hidden enough.
+
+    Args:
+        what: what the object is, for the error message.
+
+    Raises:
+        S3Error: it was refused.
+    """
+    try:
+        s3.delete_object(Bucket=bucket, Key=key)
+    except Exception as error:
+        if error_code(error) not in {"NoSuchBucket", "NoSuchKey", "404"}:
+            raise explain(error, what) from None
