@@ -1,7 +1,9 @@
-"""Waits for each first boot, then carries changes to the running pair: standby first.
+"""Waits for each first boot, then carries changes to the running pair, one node after the other.
 
-Both go over SSH with the host key that the program made itself, and both fail the update with the
-node's own words when something is wrong there.
+The order is fixed; roles are not. Each node sees to it that what devices write through is changed
+first on the one that follows: see overlord/turn.py. Both go over SSH with the host key that the
+program made itself, and both fail the update with the node's own words when something is wrong
+there.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class BootstrapArgs:
     """What the bootstrap is made from.
 
     Args:
-        order: nodes in the order of changes, the standby first.
+        order: nodes in the order of changes, the one that is a standby most of the time first.
         hosts: address by node.
         server_ids: server by node; another server is another first boot.
         deploy_key: private key of the deploy user.

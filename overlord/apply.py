@@ -1,22 +1,28 @@
 """Day 2: put another release in force, or go back, without leaving a half-made state.
 
-    obtain → validate → pull → store secrets → switch → settle → record
+    obtain → validate → pull → this node's turn → store secrets → switch → settle → record
 
-Up to "pull" nothing of the running stack is touched. "settle" is done by the new release's own
-code (overlord.settle), so a release that cannot even start is found out. If it fails, the symlink
-and the secrets go back and the old release settles again.
+Up to "pull" nothing of the running stack is touched. The turn (overlord.turn) may hand the role of
+the primary to the other node. "settle" is done by the new release's own code (overlord.settle), so
+a release that cannot even start is found out. If it fails, the symlink and the secrets go back and
+the old release settles again.
 """
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from overlord.actions.secrets import changed_secrets, snapshot, store
 from overlord.errors import OverlordError
 from overlord.facts.mounts import releases_in_use
-from overlord.facts.services import expected_services
+from overlord.facts.services import (
+    Container,
+    DockerUnavailableError,
+    ExpectedService,
+    expected_services,
+)
 from overlord.files import write_json
 from overlord.journal import read_boot_state
 from overlord.layout import stack_of
@@ -25,6 +31,9 @@ from overlord.node import BootSettings, Node, read_node
 from overlord.paths import Paths
 from overlord.releases import Releases
 from overlord.runner import Command, CommandFailedError, Result, Runner, check
+from overlord.settle import running_code
+from overlord.tree import tree_digest
+from overlord.turn import Change
 
 LOCK_TIMEOUT = 900.0
 """Longer than an apply takes: one that lost its operator ends by itself."""
@@ -43,6 +52,10 @@ class Plan:
     changed_secrets: tuple[str, ...] = ()
     recreated: tuple[str, ...] = ()
     """Services that mount a changed secret."""
+    renewed: tuple[str, ...] = ()
+    """Services that get a new container, these among them."""
+    agent: bool = False
+    """Whether the node agent's code changes."""
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -55,8 +68,35 @@ class Plan:
         return (
             release,
             f"secrets changed: {', '.join(self.changed_secrets) or 'none'}",
-            f"services recreated for their secrets: {', '.join(self.recreated) or 'none'}",
+            f"new containers: {', '.join(self.renewed) or 'none'}",
         )
+
+    @property
+    def change(self) -> Change:
+        """What matters of it to the pair."""
+        return Change(
+            self.release, frozenset(self.renewed), self.agent, frozenset(self.changed_secrets)
+        )
+
+
+class Turns(Protocol):
+    """Puts the changes of both nodes in order, see turn.Pair."""
+
+    def preview(self, change: Change) -> str:
+        """What `begin` would do now."""
+        ...
+
+    def begin(self, change: Change) -> None:
+        """Wait until this node may be changed. Raises OverlordError."""
+        ...
+
+    def end(self, change: Change) -> None:
+        """Wait until this node is what it was. Raises OverlordError."""
+        ...
+
+    def abandon(self) -> None:
+        """The change has failed."""
+        ...
 
 
 class ApplyError(OverlordError):
@@ -72,10 +112,13 @@ class Deployment:
     boot: BootSettings
     releases: Releases
     fetch: Fetch
+    turns: Turns
     say: Callable[[str], object] = print
     lock_timeout: float = LOCK_TIMEOUT
     stack_healthy: Callable[[], bool] = lambda: False
     """Whether every service is as it should be right now."""
+    containers: Callable[[], tuple[Container, ...]] = tuple
+    """As Docker has them. Raises DockerUnavailableError."""
 
     def apply(self, sha256: str, secrets: dict[str, str], dry_run: bool = False) -> Plan:
         """Put a bundle in force. Raises OverlordError; then the old release is in force again."""
@@ -93,6 +136,8 @@ class Deployment:
             for line in plan.lines:
                 self.say(line)
             if dry_run:
+                if self._booted:
+                    self.say(self.turns.preview(plan.change))
                 if not had:
                     self.releases.remove(release)
                 return plan
@@ -144,13 +189,37 @@ class Deployment:
         read_node(self.paths, self.boot, release)
         changed = changed_secrets(secrets, self.paths)
         services = expected_services(stack_of(self.paths, self.boot.node, release).file)
+        recreated = tuple(
+            service.name for service in services if set(service.secrets) & set(changed)
+        )
         return Plan(
             release=release,
             current=self.releases.current(),
             changed_secrets=changed,
-            recreated=tuple(
-                service.name for service in services if set(service.secrets) & set(changed)
-            ),
+            recreated=recreated,
+            renewed=self._renewed(release, services, recreated) if self._booted else recreated,
+            agent=running_code(self.paths) != tree_digest(self.paths.release(release) / "overlord"),
+        )
+
+    def _renewed(
+        self, release: str, services: tuple[ExpectedService, ...], recreated: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Services that compose will make a new container for; all of them where that cannot be
+        known."""
+        home = stack_of(self.paths, self.boot.node).file.parent
+        compose = stack_of(self.paths, self.boot.node, release)
+        result = self.runner.run(compose.hashes(home))
+        wanted = dict(line.split(maxsplit=1) for line in result.output.splitlines() if " " in line)
+        try:
+            found = {one.service: one.config_hash for one in self.containers()}
+        except DockerUnavailableError:
+            found = {}
+        return tuple(
+            one.name
+            for one in services
+            if one.name in recreated
+            or one.name not in found
+            or found[one.name] != wanted.get(one.name)
         )
 
     def _validate(self, release: str) -> None:
@@ -163,6 +232,8 @@ class Deployment:
     def _put_in_force(
         self, plan: Plan, secrets: dict[str, str], action: Literal["apply", "rollback"]
     ) -> None:
+        if self._booted:
+            self.turns.begin(plan.change)
         before = self.releases.current()
         saved = snapshot(plan.changed_secrets, self.paths)
         write_json(self._marker, {"release": plan.release, "previous": before})
@@ -170,8 +241,11 @@ class Deployment:
             store({name: secrets[name] for name in plan.changed_secrets}, self.paths)
             self.releases.switch(plan.release)
             self._settle(plan.recreated)
+            if self._booted:
+                self.turns.end(plan.change)
         except (OverlordError, OSError) as error:
             reason = error.what if isinstance(error, OverlordError) else str(error)
+            self.turns.abandon()
             self.releases.record(action, plan.release, "failed", reason)
             remedy = error.remedy if isinstance(error, OverlordError) else "see the reason"
             if not self._booted:

@@ -36,6 +36,7 @@ from overlord.releases import Releases
 from overlord.roles.words import ask_agent
 from overlord.runner import SystemRunner, check
 from overlord.settle import settle as settle_node
+from overlord.turn import Pair
 
 PATHS = Paths()
 BOOT_WAIT_SECONDS = 120.0
@@ -374,14 +375,17 @@ def _facts() -> Facts:
 
 
 def _deployment() -> Deployment:
+    boot = read_boot_settings(PATHS)
     return Deployment(
         paths=PATHS,
         runner=SystemRunner(),
-        boot=read_boot_settings(PATHS),
+        boot=boot,
         releases=Releases(PATHS),
         fetch=_fetch,
+        turns=Pair(PATHS, lambda: read_node(PATHS, boot).peer, _say),
         say=_say,
         stack_healthy=_stack_healthy,
+        containers=lambda: read_containers(PATHS.docker_socket),
     )
 
 

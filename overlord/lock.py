@@ -47,3 +47,12 @@ def exclusive(
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def held(path: Path, root: Path = Path("/")) -> bool:
+    """Whether the process that locked it last still lives. Does not touch the lock."""
+    try:
+        holder = path.read_text().strip()
+    except OSError:
+        return False
+    return holder.isdigit() and (root / "proc" / holder).is_dir()

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from overlord.errors import OverlordError
 from overlord.files import read_json, sync_folder, write, write_json
+from overlord.lock import held
 from overlord.paths import Paths
 
 KEPT = 3
@@ -144,6 +145,11 @@ def cut_short(paths: Paths) -> str | None:
     """The release that is being applied, or whose apply was cut short."""
     release = read_json(paths.applying).get("release")
     return str(release) if release else None
+
+
+def under_way(paths: Paths) -> str | None:
+    """The release that this node is being changed to at this moment."""
+    return cut_short(paths) if held(paths.apply_lock, paths.root) else None
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, home: Path) -> None:

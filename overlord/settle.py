@@ -1,7 +1,6 @@
 """Brings a node to what the release in force wants. Changes nothing the second time."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from overlord.actions import database as database_actions
@@ -12,6 +11,7 @@ from overlord.facts.database import DatabaseError, Postgres
 from overlord.firstboot import ADDRESS_TIMEOUT, STEPS, Context, StepFunction, healthy
 from overlord.host import AGENT_UNIT
 from overlord.layout import expected_of, stack_of
+from overlord.paths import Paths
 from overlord.runner import check
 from overlord.tree import tree_digest
 
@@ -64,11 +64,16 @@ def _migrate(context: Context) -> None:
 
 def _refresh_agent(context: Context) -> None:
     """Restart the agent only when its code changed: without it nobody may write for a moment."""
-    running = ""
-    with suppress(OSError):
-        running = context.paths.agent_code.read_text()
-    if running != code_digest():
+    if running_code(context.paths) != code_digest():
         check(context.runner, Systemd().restart(AGENT_UNIT), f"see `journalctl -u {AGENT_UNIT}`")
+
+
+def running_code(paths: Paths) -> str:
+    """Digest of the code that the agent runs; "" when it does not run."""
+    try:
+        return paths.agent_code.read_text()
+    except OSError:
+        return ""
 
 
 def code_digest() -> str:

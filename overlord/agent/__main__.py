@@ -28,7 +28,7 @@ log = logging.getLogger("overlord.agent")
 def run(paths: Paths, stop: threading.Event) -> None:
     """The loop, until stop is set."""
     runner = SystemRunner()
-    state = State()
+    state = State(paths=paths)
     history = History()
     service = Service(state)
     threading.Thread(target=service.serve_forever, name="http", daemon=True).start()

@@ -8,7 +8,9 @@ from typing import Any
 
 from overlord.decide import Action
 from overlord.facts.observe import Facts
+from overlord.paths import Paths
 from overlord.problems import find_problems
+from overlord.releases import Releases, under_way
 from overlord.roles.view import RoleState, peer_document, role_document
 
 STALE_SECONDS = 30.0
@@ -30,6 +32,7 @@ class State:
 
     clock: Callable[[], float] = time.monotonic
     roles: RoleState = field(default_factory=RoleState)
+    paths: Paths = field(default_factory=Paths)
     _view: View | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -87,7 +90,13 @@ def leader(state: State) -> tuple[int, dict[str, Any]]:
 
 def peer(state: State) -> tuple[int, dict[str, Any]]:
     """Answer of /peer, for the other node."""
-    return 200, peer_document(state.roles.fresh(), state.roles.clock())
+    return 200, {
+        **peer_document(state.roles.fresh(), state.roles.clock()),
+        "healthy": health(state)[0] == 200,
+        # Read now: a change of this node ends the moment before that of the other one begins.
+        "release": Releases(state.paths).current(),
+        "changing": under_way(state.paths),
+    }
 
 
 def status(state: State) -> tuple[int, dict[str, Any]]:

@@ -21,6 +21,11 @@ class Compose:
         """Parse the file and fill in its variables."""
         return self._command("config", "--quiet")
 
+    def hashes(self, home: Path) -> Command:
+        """Name and digest of each service, as if the file lay in `home`: what compose compares with
+        a container's label to know whether to make a new one."""
+        return self._command("config", "--hash", "*", options=("--project-directory", str(home)))
+
     def pull(self) -> Command:
         """Fetch all images."""
         return self._command("pull", "--quiet", timeout=900)
@@ -86,8 +91,10 @@ class Compose:
             "logs", "--no-color", "--no-log-prefix", f"--tail={lines}", *follow_option, service
         )
 
-    def _command(self, *args: str, timeout: float = 120.0) -> Command:
+    def _command(
+        self, *args: str, timeout: float = 120.0, options: tuple[str, ...] = ()
+    ) -> Command:
         prefix = ("docker", "compose", "--project-name", PROJECT, "--progress", "plain")
         where = ("--env-file", str(self.env_file), "--file", str(self.file))
         name = f"docker compose {args[0]}"
-        return Command((*prefix, *where, *args), timeout=timeout, name=name)
+        return Command((*prefix, *where, *options, *args), timeout=timeout, name=name)

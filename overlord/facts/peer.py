@@ -32,6 +32,15 @@ class Peer:
     """Whether it threw away log that this node would need."""
     room: int | None = None
     """Bytes that its database's file system has left; None for an agent that does not tell."""
+    synchronous: bool = False
+    """Whether it is primary, and each of its writes waits for this node; recorded as such."""
+    maintenance: bool = False
+    """Whether an operator keeps it from becoming primary."""
+    healthy: bool = True
+    release: str | None = None
+    """In force there; None for an agent that does not tell."""
+    changing: str | None = None
+    """Release that it is being changed to right now."""
 
 
 def parse_peer(data: dict[str, Any]) -> Peer:
@@ -50,9 +59,18 @@ def parse_peer(data: dict[str, Any]) -> Peer:
             migrated=bool(data.get("migrated", False)),
             slot_lost=bool(data.get("slot_lost", False)),
             room=None if data.get("room") is None else int(data["room"]),
+            synchronous=bool(data.get("synchronous", False)),
+            maintenance=bool(data.get("maintenance", False)),
+            healthy=bool(data.get("healthy", True)),
+            release=_text(data.get("release")),
+            changing=_text(data.get("changing")),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"the peer's answer lacks or misstates {error}") from None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def call_peer(

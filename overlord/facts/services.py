@@ -17,6 +17,7 @@ from overlord.errors import OverlordError
 Health = Literal["healthy", "unhealthy", "starting", "none"]
 
 _SERVICE_LABEL = "com.docker.compose.service"
+_HASH_LABEL = "com.docker.compose.config-hash"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Container:
     health: Health = "none"
     exit_code: int | None = None
     image: str = ""
+    config_hash: str = ""
+    """Compose's digest of what it was made from."""
     since: str = ""
     """Docker's words, such as "Up 5 minutes (healthy)"."""
 
@@ -107,8 +110,10 @@ def _container(entry: dict[str, Any]) -> Container:
         "health: starting": "starting",
     }
     exited = re.match(r"(?:Exited|Restarting) \((\d+)\)", status)
+    labels = entry.get("Labels", {})
     return Container(
-        service=entry.get("Labels", {}).get(_SERVICE_LABEL, ""),
+        service=labels.get(_SERVICE_LABEL, ""),
+        config_hash=labels.get(_HASH_LABEL, ""),
         state=str(entry.get("State", "")),
         health=words[found[1]] if found else "none",
         exit_code=int(exited[1]) if exited else None,

@@ -253,7 +253,8 @@ def _slots(facts: RoleFacts, database: Database) -> list[RoleAction]:
     return []
 
 
-def _recorded(facts: RoleFacts) -> Mode:
+def recorded_mode(facts: RoleFacts) -> Mode:
+    """How replication stands, as it is recorded."""
     return facts.lease.replication if facts.arbiter else facts.mode
 
 
@@ -262,7 +263,7 @@ def _synchronous(facts: RoleFacts, database: Database) -> list[RoleAction]:
     what ends being so is recorded first."""
     follower = facts.streaming_follower
     memory = facts.memory
-    recorded = _recorded(facts)
+    recorded = recorded_mode(facts)
     if not database.synchronous:
         if recorded == "sync":
             return [SetSynchronous(facts.peer_name)]  # as it was promised
@@ -293,7 +294,7 @@ def _promote(facts: RoleFacts, database: Database, right: Right) -> Decision:
         return Decision("unknown", reason, right, writes=False, wants_lease=False)
     # Recorded as synchronous it can only be for the node that was primary last: the arbiter
     # forgets it with each grant to the other one. What was promised to the standby then holds on.
-    held_on = _recorded(facts) == "sync" and right.source != "operator"
+    held_on = recorded_mode(facts) == "sync" and right.source != "operator"
     actions: list[RoleAction] = [Promote(facts.peer_name if held_on else "")]
     if facts.arbiter and cluster is None and right.source == "lease":
         # From now on the pair has a database.
@@ -355,10 +356,12 @@ def switchover_obstacle(facts: RoleFacts, decision: Decision) -> str | None:
         return f"this node is {decision.state}: run it on the primary"
     if peer is None:
         return f"{facts.peer_name} does not answer over the tailnet"
+    if peer.maintenance:
+        return f"{facts.peer_name} is in maintenance and does not become primary by itself"
     follower = facts.streaming_follower
     if follower is None:
         return f"{facts.peer_name} does not stream from this node"
-    if not database.synchronous or _recorded(facts) != "sync":
+    if not database.synchronous or recorded_mode(facts) != "sync":
         return f"replication to {facts.peer_name} is not synchronous yet"
     if facts.arbiter and (decision.right is None or decision.right.source != "lease"):
         return "the arbiter does not answer, so it cannot grant the lease to the other node"

@@ -7,7 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from overlord.facts.database import Database
-from overlord.roles.decide import Decision, promote_obstacle, switchover_obstacle
+from overlord.roles.decide import (
+    Decision,
+    promote_obstacle,
+    recorded_mode,
+    switchover_obstacle,
+)
 from overlord.roles.facts import RoleFacts
 from overlord.roles.record import Record
 
@@ -88,6 +93,11 @@ def peer_document(view: RoleView | None, now: float) -> dict[str, Any]:
         "epoch": right.epoch if right else view.record.epoch,
         "data": facts.data,
         "room": facts.room,
+        "maintenance": view.record.maintenance,
+        "synchronous": primary
+        and database is not None
+        and database.synchronous
+        and recorded_mode(facts) == "sync",
     }
     if database:
         wanted = facts.peer_name.replace("-", "_")

@@ -17,6 +17,7 @@ ORDER = (
     "test_fleet",  # before services are killed on purpose: it wants none restarted
     "test_monitoring",
     "test_changes",
+    "test_changes_of_the_database",
     "test_drift",
     "test_failover",
     "test_chaos",

@@ -21,13 +21,15 @@ from overlord.decide import History, decide
 from overlord.facts import postgres, system, tailnet
 from overlord.facts.logins import Logins
 from overlord.facts.observe import Facts
-from overlord.facts.peer import parse_peer
+from overlord.facts.peer import Peer, parse_peer
 from overlord.facts.services import Container
 from overlord.facts.system import Disk
 from overlord.facts.tailnet import Tailnet
+from overlord.files import write_json
 from overlord.journal import BootState, Step
+from overlord.paths import Paths
 from overlord.problems import find_problems
-from overlord.releases import Event
+from overlord.releases import Event, Releases
 from overlord.roles.decide import decide as decide_role
 from overlord.roles.facts import Lease, RoleFacts
 from overlord.roles.record import Record
@@ -51,8 +53,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def service(clock: Clock) -> Iterator[Service]:
-    one = Service(State(clock, RoleState(clock)), ("127.0.0.1", 0))
+def service(clock: Clock, tmp_path: Path) -> Iterator[Service]:
+    one = Service(State(clock, RoleState(clock), Paths(tmp_path)), ("127.0.0.1", 0))
     threading.Thread(target=one.serve_forever, daemon=True).start()
     yield one
     one.shutdown()
@@ -111,6 +113,28 @@ def test_leadership_ends_when_the_role_manager_hangs(service: Service, clock: Cl
     clock.now = ROLES_STALE_SECONDS + 0.1
     assert ask(service, "/health")[0] == 200
     assert ask(service, "/leader")[0] == 503
+
+
+def test_the_peer_learns_what_it_needs_to_take_turns(service: Service) -> None:
+    def told() -> Peer:
+        return parse_peer(json.loads(ask(service, "/peer")[1]))
+
+    show(service, healthy_facts(), replace(primary(), mode="sync"))
+    assert (told().release, told().changing) == (None, None)
+    assert told().healthy
+    assert told().synchronous
+    paths = service.state.paths
+    paths.opt.mkdir(parents=True)
+    Releases(paths).switch("b" * 12)
+    write_json(paths.applying, {"release": "c" * 12, "previous": "b" * 12})
+    assert (told().release, told().changing) == ("b" * 12, None)  # cut short, and nobody at work
+    paths.apply_lock.parent.mkdir(parents=True)
+    paths.apply_lock.write_text("4711")
+    (paths.root / "proc/4711").mkdir(parents=True)
+    assert told().changing == "c" * 12
+    show(service, replace(healthy_facts(), docker=False), replace(primary(), mode="async"))
+    assert not told().healthy
+    assert not told().synchronous
 
 
 def test_the_peer_learns_what_it_needs_to_follow(service: Service) -> None:

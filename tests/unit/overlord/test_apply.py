@@ -3,21 +3,53 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from overlord.apply import ApplyError, Deployment
 from overlord.errors import OverlordError
+from overlord.facts.services import Container, DockerUnavailableError
 from overlord.firstboot import STEPS
 from overlord.lock import exclusive
 from overlord.node import Node, read_boot_settings
 from overlord.paths import Paths
-from overlord.releases import KEPT, Releases, cut_short
+from overlord.releases import KEPT, Releases, cut_short, under_way
 from overlord.runner import Command, Result
 from overlord.settle import host_steps
+from overlord.tree import tree_digest
+from overlord.turn import Change
 from tests.unit.overlord.fakes import FakeRunner, bundle, write_boot
+
+
+@dataclass
+class FakeTurns:
+    """A pair in which it is always this node's turn, unless a test says otherwise."""
+
+    calls: list[str] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    fails: str = ""
+    """The call that fails."""
+
+    def preview(self, change: Change) -> str:
+        self._call("preview", change)
+        return "it would be this node's turn"
+
+    def begin(self, change: Change) -> None:
+        self._call("begin", change)
+
+    def end(self, change: Change) -> None:
+        self._call("end", change)
+
+    def abandon(self) -> None:
+        self.calls.append("abandon")
+
+    def _call(self, name: str, change: Change) -> None:
+        self.calls.append(name)
+        self.changes.append(change)
+        if name == self.fails:
+            raise OverlordError("not in sync", "see the other node")
 
 
 @dataclass
@@ -30,6 +62,7 @@ class World:
     bucket: dict[str, bytes]
     said: list[str]
     first: str
+    turns: FakeTurns
 
     def put(self, mark: str, compose: str | None = None) -> str:
         sha256, data = bundle(mark) if compose is None else bundle(mark, compose=compose)
@@ -50,6 +83,7 @@ class World:
             boot=read_boot_settings(self.paths),
             releases=self.releases,
             fetch=fetch,
+            turns=self.turns,
             say=self.said.append,
             lock_timeout=0.0,
         )
@@ -79,7 +113,7 @@ def world(tmp_path: Path) -> World:
     first = releases.unpack(data, sha256)
     releases.switch(first)
     releases.record("first-boot", first, "ok")
-    return World(paths, releases, FakeRunner(), {sha256: data}, [], first)
+    return World(paths, releases, FakeRunner(), {sha256: data}, [], first, FakeTurns())
 
 
 def fail_settle_of(release: str) -> Callable[[Command], Result]:
@@ -309,3 +343,100 @@ def test_a_change_does_to_the_host_what_the_first_boot_does_and_joins_no_tailnet
     assert names[-2:] == ["docker", "agent"]
     assert not {"tailnet", "images", "stack", "healthy", "finish"} & set(names)
     assert [step for step in STEPS if step in host_steps()] == list(host_steps())
+
+
+def test_nothing_is_changed_before_it_is_this_nodes_turn(world: World) -> None:
+    sha256 = world.put("second")
+    world.turns.fails = "begin"
+    with pytest.raises(OverlordError, match="not in sync"):
+        world.deployment.apply(sha256, {"api_enrol_token": "new"})
+    assert world.releases.current() == world.first
+    assert world.secret("api_enrol_token") == "old-api_enrol_token"
+    assert world.settled == []
+    assert cut_short(world.paths) is None
+
+
+def test_a_release_that_does_not_follow_afterwards_is_undone(world: World) -> None:
+    sha256 = world.put("second")
+    world.turns.fails = "end"
+    with pytest.raises(ApplyError, match="not in sync"):
+        world.deployment.apply(sha256, {})
+    assert world.turns.calls == ["begin", "end", "abandon"]
+    assert world.settled == [sha256[:12], world.first]
+    assert world.releases.current() == world.first
+
+
+def test_a_first_boot_that_is_carried_on_waits_for_no_turn(world: World) -> None:
+    write_boot(world.paths.root, state="failed")
+    world.deployment.apply(world.put("mended"), {})
+    assert world.turns.calls == []
+
+
+def test_a_dry_run_says_whose_turn_it_would_be(world: World) -> None:
+    world.deployment.apply(world.put("second"), {}, dry_run=True)
+    assert world.turns.calls == ["preview"]
+    assert "it would be this node's turn" in world.said
+
+
+def hashes(**services: str) -> Result:
+    return Result(0, "".join(f"{name} {digest}\n" for name, digest in services.items()))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "running", "renewed"),
+    [
+        ({"api": "1", "postgres": "2"}, {"api": "1", "postgres": "2"}, set()),
+        ({"api": "9", "postgres": "2"}, {"api": "1", "postgres": "2"}, {"api"}),
+        ({"api": "1", "postgres": "9"}, {"api": "1", "postgres": "2"}, {"postgres"}),
+        ({"api": "1", "postgres": "2"}, {"postgres": "2"}, {"api"}),
+        ({}, {"api": "1", "postgres": "2"}, {"api", "postgres"}),
+    ],
+)
+def test_new_containers_are_foreseen_by_the_digests_that_compose_goes_by(
+    world: World, wanted: dict[str, str], running: dict[str, str], renewed: set[str]
+) -> None:
+    world.runner.answers = {"config --hash": hashes(**wanted)}
+    found = tuple(
+        Container(name, "running", config_hash=digest) for name, digest in running.items()
+    )
+    replace(world.deployment, containers=lambda: found).apply(world.put("second"), {})
+    assert world.turns.changes[0].services == renewed
+    asked = next(line for line in world.runner.lines if "config --hash" in line)
+    assert f"--project-directory {world.paths.current}/nodes/vps-01" in asked
+
+
+def test_without_docker_every_service_may_get_a_new_container(world: World) -> None:
+    def away() -> tuple[Container, ...]:
+        raise DockerUnavailableError("no socket")
+
+    world.runner.answers = {"config --hash": hashes(api="1", postgres="2")}
+    replace(world.deployment, containers=away).apply(world.put("second"), {})
+    assert world.turns.changes[0].database
+
+
+def test_the_agents_restart_is_foreseen(world: World) -> None:
+    compose = "services: {api: {image: x}}"
+    world.paths.run.mkdir(parents=True, exist_ok=True)
+    world.paths.agent_code.write_text(tree_digest(world.paths.root / "no-code"))
+    world.deployment.apply(world.put("second", compose), {})
+    assert world.turns.changes[0].agent is False
+    world.paths.agent_code.write_text("another")
+    world.deployment.apply(world.put("third", compose), {})
+    assert world.turns.changes[-1].agent is True
+
+
+def test_a_node_is_being_changed_only_while_the_process_that_does_it_lives(world: World) -> None:
+    seen: list[str | None] = []
+
+    def look(_: Command) -> Result:
+        own = world.paths.root / "proc" / str(os.getpid())
+        seen.append(under_way(world.paths))
+        own.mkdir(parents=True)
+        seen.append(under_way(world.paths))
+        return Result(0)
+
+    sha256 = world.put("second")
+    world.runner.answers = {"settle": look}
+    world.deployment.apply(sha256, {})
+    assert seen == [None, sha256[:12]]
+    assert under_way(world.paths) is None

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from overlord.facts.database import Slot, Standby
+from overlord.facts.peer import Peer
 from overlord.roles.decide import (
     DATABASE_GRACE,
     FULL_BYTES,
@@ -272,6 +273,12 @@ def test_a_full_disk_is_no_reason_to_hand_over_to_a_standby_that_may_lack_writes
     assert not any(isinstance(one, HandOver) for one in decide(behind).actions)
 
 
+def in_maintenance() -> Peer:
+    peer = primary().peer
+    assert peer is not None
+    return replace(peer, maintenance=True)
+
+
 def test_a_server_that_an_operator_promoted_waits_for_nobody() -> None:
     lost = remember(with_database(primary(), synchronous="", standbys=()))
     forced = leased(replace(lost, forced=True), **GONE)
@@ -284,6 +291,7 @@ def test_a_server_that_an_operator_promoted_waits_for_nobody() -> None:
     [
         (standby(), "run it on the primary"),
         (replace(primary(), peer=None), "does not answer"),
+        (replace(primary(), peer=in_maintenance()), "in maintenance"),
         (with_database(primary(), standbys=()), "does not stream"),
         (asynchronous(), "not synchronous"),
         (leased(primary(), until=0.0, pledge_until=1001.0), "arbiter does not answer"),
