@@ -8,9 +8,7 @@ from urllib3.util.retry import Retry
 
 from overlord.errors import OverlordError
 from overlord.node import BundleStore
-
-SYSTEM_TRUST = "/etc/ssl/certs/ca-certificates.crt"
-"""Certificate authorities that the machine trusts."""
+from overlord.s3 import s3_client
 
 
 def download(url: str) -> bytes:
@@ -35,26 +33,10 @@ def download(url: str) -> bytes:
 def fetch_bundle(store: BundleStore, key_id: str, key: str, sha256: str) -> bytes:
     """A bundle from its bucket, unchecked. Raises OverlordError."""
     # Slow to import, and only needed here.
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
     name = f"bundles/{sha256}.tar.gz"
-    client = boto3.client(  # type: ignore[no-untyped-call]
-        "s3",
-        endpoint_url=store.endpoint,
-        region_name=store.region,
-        aws_access_key_id=key_id,
-        aws_secret_access_key=key,
-        verify=SYSTEM_TRUST,
-        config=Config(  # type: ignore[no-untyped-call]
-            signature_version="s3v4",
-            retries={"max_attempts": 6, "mode": "standard"},
-            connect_timeout=10,
-            read_timeout=60,
-            s3={"addressing_style": "path"},
-        ),
-    )
+    client = s3_client(store, key_id, key)
     where = f"{name} in bucket {store.bucket} at {store.endpoint}"
     try:
         body: bytes = client.get_object(Bucket=store.bucket, Key=name)["Body"].read()

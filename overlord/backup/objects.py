@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from overlord.errors import OverlordError
-from overlord.fetch import SYSTEM_TRUST
 from overlord.node import BundleStore
+from overlord.s3 import SYSTEM_TRUST, s3_client
 
 PART_BYTES = 32 * 1024**2
 
@@ -119,28 +119,4 @@ def open_bucket(
     store: BundleStore, name: str, key_id: str, key: str, trust: str = SYSTEM_TRUST
 ) -> Bucket:
     """A bucket at the store's endpoint."""
-    # Slow to import, and only needed here.
-    import boto3
-    from botocore.config import Config
-
-    options: dict[str, Any] = {
-        "signature_version": "s3v4",
-        "retries": {"max_attempts": 6, "mode": "standard"},
-        "connect_timeout": 10,
-        "read_timeout": 120,
-        "s3": {"addressing_style": "path"},
-    }
-    if "request_checksum_calculation" in Config.OPTION_DEFAULTS:
-        # Distributions of 2025 and later have an SDK that would send what B2 refuses.
-        options["request_checksum_calculation"] = "when_required"
-        options["response_checksum_validation"] = "when_required"
-    client = boto3.client(  # type: ignore[no-untyped-call]
-        "s3",
-        endpoint_url=store.endpoint,
-        region_name=store.region,
-        aws_access_key_id=key_id,
-        aws_secret_access_key=key,
-        verify=trust,
-        config=Config(**options),  # type: ignore[no-untyped-call]
-    )
-    return Bucket(name, client)
+    return Bucket(name, s3_client(store, key_id, key, trust))
