@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stack.dashboards.model import Board, Panel, Row, Variable, ask
 
+# `device` is one of the fleet; an interface, which node exporter calls so too, is exported_device.
 _OF = 'job="device", device="$device"'
 
 DEVICE = Board(
@@ -120,12 +121,12 @@ DEVICE = Board(
                     ask(
                         (
                             "sum(rate(node_network_receive_bytes_total"
-                            f'{{{_OF}, device!="lo"}}[$__rate_interval]))',
+                            f'{{{_OF}, exported_device!="lo"}}[$__rate_interval]))',
                             "received",
                         ),
                         (
                             "sum(rate(node_network_transmit_bytes_total"
-                            f'{{{_OF}, device!="lo"}}[$__rate_interval]))',
+                            f'{{{_OF}, exported_device!="lo"}}[$__rate_interval]))',
                             "sent",
                         ),
                     ),

@@ -81,13 +81,7 @@ FLEET = Board(
                 ),
                 Panel(
                     "CPU used, busiest devices",
-                    ask(
-                        (
-                            "topk(10, 1 - avg by (device) "
-                            '(rate(node_cpu_seconds_total{job="device", mode="idle"}[5m])))',
-                            "{{device}}",
-                        )
-                    ),
+                    ask(("topk(10, device:cpu_used:ratio)", "{{device}}")),
                     unit="percentunit",
                 ),
                 Panel(

@@ -85,6 +85,8 @@ def _panel(panel: Panel) -> Any:
         .span(panel.width)
         .height(panel.height)
     )
+    if panel.step is not None:
+        builder = builder.interval(f"{panel.step}s")
     for letter, query in zip("ABCDEFGH", panel.queries, strict=False):
         builder = builder.with_target(_target(panel, query).ref_id(letter))
     return builder

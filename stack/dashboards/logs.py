@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from stack.dashboards.model import Board, Panel, Row, ask
 
+# Of each count. A point in each of them: with more points, every line would be read once for each.
+_WINDOW = 300
+
 LOGS = Board(
     uid="overlord-logs",
     title="Logs",
@@ -21,6 +24,7 @@ LOGS = Board(
                         )
                     ),
                     source="loki",
+                    step=_WINDOW,
                     description="The ten loudest, lines in 5 minutes.",
                 ),
                 Panel(
@@ -32,6 +36,7 @@ LOGS = Board(
                         )
                     ),
                     source="loki",
+                    step=_WINDOW,
                 ),
                 Panel(
                     "Warnings and worse",
@@ -43,6 +48,7 @@ LOGS = Board(
                         )
                     ),
                     source="loki",
+                    step=_WINDOW,
                     stacked=True,
                     quiet=True,
                 ),

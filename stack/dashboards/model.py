@@ -38,6 +38,7 @@ class Panel:
         stacked: whether series are stacked.
         warning: value from which it is yellow, or None.
         critical: value from which it is red, or None; below `warning` when small is bad.
+        step: least seconds between two points, or None to have as many as the panel is wide.
         quiet: whether no answer is a good answer, as with errors that did not happen.
     """
 
@@ -52,6 +53,7 @@ class Panel:
     stacked: bool = False
     warning: float | None = None
     critical: float | None = None
+    step: int | None = None
     quiet: bool = False
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from stack.dashboards import BOARDS
-from stack.dashboards.model import Panel
+from stack.dashboards.model import Board, Panel
 
 # As Grafana would fill them in for six hours with a scrape every 15 s.
 BUILT_IN = {"__rate_interval": "1m", "__interval": "15s", "__range": "6h"}
@@ -19,11 +19,13 @@ class Asked:
 
     Args:
         name: dashboard and panel, for messages.
+        board: the dashboard.
         panel: the panel.
         expr: the query with its variables filled in.
     """
 
     name: str
+    board: Board
     panel: Panel
     expr: str
 
@@ -40,4 +42,4 @@ def queries(values: Mapping[str, str]) -> Iterator[Asked]:
             for panel in row.panels:
                 for query in panel.queries:
                     expr = re.sub(r"\$(\w+)", lambda match: filled[match[1]], query.expr)
-                    yield Asked(f"{board.title}: {row.title}: {panel.title}", panel, expr)
+                    yield Asked(f"{board.title}: {row.title}: {panel.title}", board, panel, expr)

@@ -12,6 +12,7 @@ import pytest
 
 from stack.dashboards import BOARDS, render_dashboards
 from stack.dashboards.grafana import SOURCES
+from stack.dashboards.logs import LOGS
 from stack.dashboards.model import Board
 
 EVERY = pytest.mark.parametrize("board", BOARDS, ids=lambda board: str(board.uid))
@@ -83,3 +84,12 @@ def test_rendering_needs_no_builder_before_there_is_something_to_render() -> Non
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "False"
+
+
+def test_a_panel_that_counts_in_windows_has_one_point_in_each() -> None:
+    panels = {panel["title"]: panel for panel in rendered(LOGS)["panels"]}
+
+    for title in ("Lines of devices", "Lines of the nodes' services", "Warnings and worse"):
+        assert panels[title]["interval"] == "300s"
+        assert all("[5m]" in target["expr"] for target in panels[title]["targets"])
+    assert "interval" not in panels["Refused lines"]
