@@ -18,7 +18,7 @@ JOBS ?= 4
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## list the commands
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.stamp: requirements-uv.txt requirements-dev.txt
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
@@ -80,6 +80,9 @@ web-test: ## build the dashboard page, its unit tests and format; needs Node.js 
 	@cd dashboard/web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent lint \
 	  && npm run --silent build && npm run --silent test:unit
 
+web-browser-test: web-test browser ## the built page in Chromium; screenshots go to dashboard/web/test-artefacts
+	@cd dashboard/web && npm run --silent test:browser
+
 provider-test: ## the sandbox's stand-ins for Pulumi's plugins; needs Go 1.26 or newer
 	@cd sandbox/providers && go vet ./... && go test ./...
 
@@ -124,6 +127,12 @@ bench-ingest: venv ## statuses a second through the API, as ratios to COPY and S
 
 load: install ## 500 devices against the sandbox for ten minutes: all counted, every limit; ARGS="--minutes 2"
 	@$(BIN)/python -m load $(ARGS)
+
+bench-queries: install ## every query of dashboards, rules and page on 50,000 series; some minutes
+	@$(BIN)/python -m bench.queries $(ARGS)
+
+bench-page: install browser ## the fleet page in Chromium with 500 and 10,000 devices, and a status' way to it
+	@$(BIN)/python -m bench.page $(ARGS)
 
 drill: install ## lose both servers of the sandbox and get them back; ARGS="--megabytes 64" for less
 	@$(BIN)/python -m drill $(ARGS)
