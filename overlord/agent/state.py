@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from overlord.backup.state import backup_document
 from overlord.decide import Action
 from overlord.facts.observe import Facts
 from overlord.paths import Paths
@@ -113,4 +114,5 @@ def status(state: State) -> tuple[int, dict[str, Any]]:
         "actions": actions,
         "leader": leadership["leader"],
         "roles": role_document(state.roles.fresh(), state.roles.clock()),
+        "backups": backup_document(state.paths),
     }

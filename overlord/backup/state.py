@@ -94,6 +94,16 @@ def write_samples(paths: Paths, samples: Samples) -> None:
     write_json(paths.samples_backup, asdict(samples))
 
 
+def backup_document(paths: Paths) -> dict[str, dict[str, Any] | None]:
+    """For the agent's /status: what this node saw, proved and stored last; None for never."""
+    parts = {
+        "watch": read_watch(paths),
+        "restore_test": read_restore_test(paths),
+        "samples": read_samples(paths),
+    }
+    return {name: asdict(part) if part else None for name, part in parts.items()}
+
+
 def _read(path: Path, kind: type[T]) -> T | None:
     data: dict[str, Any] = read_json(path)
     known = {one.name for one in fields(kind)}

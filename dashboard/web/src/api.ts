@@ -142,6 +142,78 @@ export interface NodeContainer {
   since: string;
 }
 
+/** Something that happened to a node's role. */
+export interface RoleEvent {
+  /** Seconds since the epoch. */
+  time: number;
+  what: string;
+  epoch: number;
+  reason: string;
+}
+
+/** What a node may and does, as its role manager says. All but `state` is missing while it is silent. */
+export interface Roles {
+  state: string;
+  reason: string;
+  /** Whether an arbiter decides. */
+  arbiter?: boolean;
+  /** By what the node may take writes; null when it may not. */
+  right?: "lease" | "pledge" | "operator" | "configured" | null;
+  /** Until that right ends; null for one without an end. */
+  right_seconds?: number | null;
+  epoch?: number;
+  /** null on a standby, which does not know. */
+  replication?: "sync" | "async" | null;
+  lag_bytes?: number | null;
+  maintenance?: boolean;
+  /** Bytes of log that this node alone had, kept aside. */
+  diverged_bytes?: number;
+  events?: RoleEvent[];
+}
+
+/** The repository and the archive of the database, as the node that leads saw them. */
+export interface BackupWatch {
+  seen: number;
+  newest: number | null;
+  newest_full: number | null;
+  backups: number;
+  /** How long the newest backup took, in seconds. */
+  seconds: number | null;
+  database_bytes: number | null;
+  stored_bytes: number;
+  archive_waiting: number;
+  archive_oldest_waiting: number | null;
+  archive_last: number | null;
+  error: string;
+}
+
+/** The last restore that was tried, in a scratch folder. */
+export interface RestoreTest {
+  ended: number;
+  ok: boolean;
+  faults: string[];
+  seconds: number;
+  /** How much older than the test's start the newest transaction was, in seconds. */
+  recovery_point_age: number | null;
+  bytes: number;
+  label: string;
+  last_good: number | null;
+}
+
+/** The last snapshot of Prometheus in the bucket. */
+export interface SamplesBackup {
+  ended: number;
+  bytes: number;
+  error: string;
+}
+
+/** null for what a node has never done. Times are seconds since the epoch. */
+export interface Backups {
+  watch: BackupWatch | null;
+  restore_test: RestoreTest | null;
+  samples: SamplesBackup | null;
+}
+
 /** The node agent's own document. */
 export interface NodeStatus {
   /** Seconds since the epoch. */
@@ -166,6 +238,9 @@ export interface NodeStatus {
   reboot_required: boolean;
   problems: NodeProblem[];
   errors: string[];
+  /** Missing in a release that did not tell. */
+  roles?: Roles;
+  backups?: Backups;
 }
 
 export interface NodeReport {

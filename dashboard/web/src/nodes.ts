@@ -1,6 +1,6 @@
 /** What a node's own document says about each service, in the operator's words. */
 
-import type { NodeStatus } from "./api";
+import type { NodeReport, NodeStatus } from "./api";
 import type { Shown } from "./fleet/state";
 
 export interface ServiceLine {
@@ -52,6 +52,26 @@ export function isReadable(document: unknown): document is NodeStatus {
     lists.every((name) => Array.isArray(status[name])) &&
     records.every((name) => status[name] !== null && typeof status[name] === "object")
   );
+}
+
+/** What both nodes say; null for one whose agent does not answer, or not in this page's words. */
+export interface NodeLine {
+  node: string;
+  self: boolean;
+  status: NodeStatus | null;
+  error: string;
+}
+
+export function linesOf(reports: readonly NodeReport[]): NodeLine[] {
+  return reports.map(({ node, self, status, error }) => {
+    const readable = isReadable(status);
+    return {
+      node,
+      self,
+      status: readable ? status : null,
+      error: error ?? (readable ? "" : "Its agent answers in a way that this page does not know."),
+    };
+  });
 }
 
 /** Whether the page may still believe a document of that age; the agent makes one every few seconds. */

@@ -36,6 +36,12 @@ export const router = createRouter({
       meta: { title: "Nodes" },
     },
     {
+      path: "/backups",
+      name: "backups",
+      component: () => import("./pages/BackupsPage.vue"),
+      meta: { title: "Backups" },
+    },
+    {
       path: "/audit",
       name: "audit",
       component: () => import("./pages/AuditPage.vue"),

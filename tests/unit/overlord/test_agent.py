@@ -16,6 +16,7 @@ from overlord.agent.http import Handler, Service
 from overlord.agent.notify import notify
 from overlord.agent.state import STALE_SECONDS, State
 from overlord.apply import settle_command
+from overlord.backup.state import RestoreTest, Watch, write_restore_test, write_watch
 from overlord.ctl import overview_rows, status_document
 from overlord.decide import History, decide
 from overlord.facts import postgres, system, tailnet
@@ -142,6 +143,22 @@ def test_the_peer_learns_what_it_needs_to_follow(service: Service) -> None:
     found = parse_peer(json.loads(ask(service, "/peer")[1]))
     assert (found.node, found.primary, found.epoch, found.data) == ("vps-01", True, 3, True)
     assert (found.timeline, found.history, found.migrated) == (3, ((1, 100), (2, 200)), True)
+
+
+def test_the_status_tells_of_the_backups_and_of_what_was_never_done(
+    service: Service, tmp_path: Path
+) -> None:
+    show(service, healthy_facts())
+    never = {"watch": None, "restore_test": None, "samples": None}
+    assert json.loads(ask(service, "/status")[1])["backups"] == never
+
+    write_watch(Paths(tmp_path), Watch(seen=100.0, newest=90.0, backups=3, error="no bucket"))
+    write_restore_test(Paths(tmp_path), RestoreTest(ended=50.0, ok=False, faults=("empty",)))
+
+    found = json.loads(ask(service, "/status")[1])["backups"]
+    assert (found["watch"]["newest"], found["watch"]["error"]) == (90.0, "no bucket")
+    assert (found["restore_test"]["ok"], found["restore_test"]["faults"]) == (False, ["empty"])
+    assert found["samples"] is None
 
 
 def test_before_the_first_round_nothing_is_claimed(service: Service) -> None:

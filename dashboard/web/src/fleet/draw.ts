@@ -93,10 +93,14 @@ export function draw(
       context.lineTo(x + width, y + notch);
     }
     context.fill();
+    // Off the edge: on a light page it would only make the cell look narrower.
     const bar = Math.max(2, Math.round(width / 16));
+    const inset = Math.max(2, Math.round(height / 8));
     context.fillStyle = palette.text.critical;
     context.beginPath();
-    for (const { x, y } of places.critical) context.rect(x, y, bar, height);
+    for (const { x, y } of places.critical) {
+      context.rect(x + inset, y + inset, bar, height - 2 * inset);
+    }
     context.fill();
   }
 

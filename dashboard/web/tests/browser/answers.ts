@@ -3,6 +3,7 @@
 import type {
   Alert,
   AuditEntry,
+  Backups,
   Device,
   FleetDevice,
   FleetEvent,
@@ -10,6 +11,7 @@ import type {
   NodeReport,
   NodeStatus,
   Report,
+  Roles,
   Series,
   Silence,
   Status,
@@ -365,7 +367,68 @@ function nodeStatus(node: string, now: number): NodeStatus {
           },
         ],
     errors: [],
+    roles: roles(primary, now / 1000),
+    backups: backups(primary, now / 1000),
   };
+}
+
+function roles(primary: boolean, now: number): Roles {
+  const event = (days: number, what: string, epoch: number, reason = "") => ({
+    time: now - days * 86400,
+    what,
+    epoch,
+    reason,
+  });
+  return {
+    state: primary ? "primary" : "standby",
+    reason: primary ? "holds the lease; vps-02 is in sync" : "streams from vps-01",
+    arbiter: true,
+    right: primary ? "lease" : null,
+    right_seconds: primary ? 21.4 : null,
+    epoch: primary ? 7 : 6,
+    replication: primary ? "sync" : null,
+    lag_bytes: primary ? 0 : null,
+    maintenance: false,
+    diverged_bytes: 0,
+    events: primary
+      ? [event(3.1, "promoted", 7, "lease"), event(3.09, "replication is sync", 7)]
+      : [event(3.1, "switchover", 6, "to vps-01"), event(40, "promoted", 6, "lease")],
+  };
+}
+
+function backups(primary: boolean, now: number): Backups {
+  return primary
+    ? {
+        watch: {
+          seen: now - 140,
+          newest: now - 5.2 * 3600,
+          newest_full: now - 4.2 * 86400,
+          backups: 31,
+          seconds: 48,
+          database_bytes: 3.1e9,
+          stored_bytes: 24.6e9,
+          archive_waiting: 0,
+          archive_oldest_waiting: null,
+          archive_last: now - 41,
+          error: "",
+        },
+        restore_test: null,
+        samples: { ended: now - 9 * 3600, bytes: 1.9e9, error: "" },
+      }
+    : {
+        watch: null,
+        restore_test: {
+          ended: now - 6.1 * 3600,
+          ok: true,
+          faults: [],
+          seconds: 93,
+          recovery_point_age: 44,
+          bytes: 3.1e9,
+          label: "20261122-030012F_20261126-030008I",
+          last_good: now - 6.1 * 3600,
+        },
+        samples: null,
+      };
 }
 
 export function makeNodes(now: number): NodeReport[] {

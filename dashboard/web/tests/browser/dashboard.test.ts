@@ -141,9 +141,13 @@ interface Paint {
   kilobytes: number;
 }
 
-function paintOf(page: Page): Promise<Paint> {
+async function paintOf(page: Page): Promise<Paint> {
+  // Noted by the browser a moment after the frame.
+  await page.waitForFunction(
+    () => performance.getEntriesByName("first-contentful-paint").length > 0,
+  );
   return page.evaluate(() => ({
-    first: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? NaN,
+    first: performance.getEntriesByName("first-contentful-paint")[0]!.startTime,
     fleet: performance.getEntriesByName("overlord-fleet-drawn")[0]?.startTime ?? NaN,
     kilobytes:
       performance
@@ -556,8 +560,56 @@ describe("the other pages", () => {
     const second = page.locator("section", { hasText: "vps-02" }).last();
     expect(await second.innerText()).toContain("service loki is restarting (137)");
     expect(await second.locator("code").first().innerText()).toBe("sudo overlordctl logs loki");
+    const disk = second.getByRole("meter", { name: "Disk" });
+    expect(await disk.getAttribute("aria-valuenow")).toBe("85");
+    const [track, fill] = await disk.evaluate((one) =>
+      [one, one.firstElementChild!].map((part) => part.getBoundingClientRect()),
+    );
+    expect(fill!.height).toBe(track!.height);
+    expect(fill!.width / track!.width).toBeCloseTo(0.85, 2);
     await picture(page, "nodes");
     await accessible(page);
+  });
+
+  test("who leads, by what right, and the last failover are told", async () => {
+    const page = await openPage("/nodes");
+    const panel = page.getByRole("region", { name: "Failover" });
+    await panel.waitFor();
+    const fact = (name: string) =>
+      panel.locator("dl > div", { hasText: name }).locator("dd").innerText();
+    expect(await fact("Primary")).toBe("vps-01");
+    expect(await fact("By right of")).toBe("lease of the arbiter, 21 s left");
+    expect(await fact("Epoch")).toBe("7");
+    expect(await fact("Replication")).toBe("Synchronous");
+    expect(await fact("Last failover")).toBe("3 d ago, to vps-01");
+    const events = await panel.locator("li").allInnerTexts();
+    expect(events.map((text) => text.split("\n").slice(0, 2))).toEqual([
+      ["vps-01", "Replication is sync"],
+      ["vps-01", "Promoted, lease"],
+      ["vps-02", "Switchover, to vps-01"],
+      ["vps-02", "Promoted, lease"],
+    ]);
+  });
+
+  test("backups say how old they are and whether a restore was proved", async () => {
+    const page = await openPage("/backups");
+    const database = page.getByRole("region", { name: "Database" });
+    await database.locator(".badge", { hasText: "OK" }).waitFor();
+    expect(await database.innerText()).toContain("5 h ago, took 48 s");
+    const restore = page.getByRole("region", { name: "Restore test" });
+    expect(await restore.locator(".badge").innerText()).toBe("Proved good");
+    expect(await restore.innerText()).toContain("the last 44 s");
+    await picture(page, "backups");
+    await accessible(page);
+    expect(complaints).toEqual([]);
+  });
+
+  test("what a node that cannot be read knows of the backups is said to be missing", async () => {
+    server.peerUnreadable = true;
+    const page = await openPage("/backups");
+    await page.locator(".failure", { hasText: "What vps-02 knows is missing" }).waitFor();
+    const restore = page.getByRole("region", { name: "Restore test" });
+    expect(await restore.locator(".badge").innerText()).toBe("Never tried");
   });
 
   test("a node whose agent cannot be read is said to be unknown, beside the other", async () => {
@@ -600,7 +652,7 @@ describe("colours and sizes", () => {
     await until(async () => (await background()) !== dark, "the page is light again");
   });
 
-  test.each(["/devices/pi-021", "/alerts", "/nodes", "/audit"])(
+  test.each(["/devices/pi-021", "/alerts", "/nodes", "/backups", "/audit"])(
     "dark %s is legible",
     async (path) => {
       const page = await openPage(path, { colorScheme: "dark" });
@@ -611,7 +663,7 @@ describe("colours and sizes", () => {
     },
   );
 
-  test.each(["/", "/devices/pi-021", "/alerts", "/nodes", "/audit"])(
+  test.each(["/", "/devices/pi-021", "/alerts", "/nodes", "/backups", "/audit"])(
     "%s fits a phone without scrolling sideways",
     async (path) => {
       const page = await openPage(path, { viewport: PHONE, touch: true });

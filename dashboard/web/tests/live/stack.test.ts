@@ -131,6 +131,8 @@ test.each([
   ["", "Devices"],
   ["alerts", "Alerts"],
   ["nodes", "vps-01"],
+  ["nodes", "Failover"],
+  ["backups", "Restore test"],
   ["audit", "Audit"],
 ])("page /%s shows no failure", async (path, heading) => {
   const complaints: string[] = [];
