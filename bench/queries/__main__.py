@@ -33,6 +33,7 @@ from bench.ingest import process
 from bench.queries.asked import (
     Asker,
     Query,
+    distinct,
     drifted,
     of_dashboards,
     of_page,
@@ -142,10 +143,12 @@ def measure(
                   lambda: loki.get("/loki/api/v1/query", query="vector(1)"), ""),
             Query("floor", "API: SELECT 1", lambda: bare.post("/"), ""),
         ]  # fmt: skip
-        asked = [
-            *floors, *(query for query, _ in panels), *of_variables(prometheus),
-            *of_rules(prometheus), *of_page(api, device),
-        ]  # fmt: skip
+        asked = distinct(
+            [
+                *floors, *(query for query, _ in panels), *of_variables(prometheus),
+                *of_rules(prometheus), *of_page(api, device),
+            ]
+        )  # fmt: skip
         console.print(f"{len(asked)} queries, {rounds} times each …")
         timings = measured(asked, rounds)
     return report(console, asked, timings)

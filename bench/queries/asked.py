@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,17 @@ def range_parameters(board: Board, panel: Panel) -> dict[str, Any]:
     step = step_of(board, panel)
     end = int(time.time()) // step * step
     return {"start": end - board.hours * 3600, "end": end, "step": step}
+
+
+def distinct(asked: Iterable[Query]) -> list[Query]:
+    """The same with a number behind a name that was there before, as of a panel's second query."""
+    seen: Counter[tuple[str, str]] = Counter()
+    found = []
+    for one in asked:
+        seen[one.kind, one.name] += 1
+        number = seen[one.kind, one.name]
+        found.append(one if number == 1 else replace(one, name=f"{one.name}, {number}"))
+    return found
 
 
 def of_dashboards(prometheus: Asker, loki: Asker, device: str) -> Iterator[tuple[Query, Panel]]:
