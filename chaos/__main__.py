@@ -139,13 +139,15 @@ def main(
     among = [by_name(name) for name in names] or FAULTS
     if all_once:
         draws = dict(enumerate(every(seed, among), 1))
-        draws = {number: drawn for number, drawn in draws.items() if number >= first}
+        draws = {
+            number: drawn
+            for number, drawn in draws.items()
+            if number >= first and (to is None or drawn.to_primary == (to == "primary"))
+        }
     else:
         draws = {number: draw(seed, number, among) for number in range(first, first + rounds)}
-    if to:
-        draws = {
-            number: replace(drawn, to_primary=to == "primary") for number, drawn in draws.items()
-        }
+        if to:
+            draws = {n: replace(drawn, to_primary=to == "primary") for n, drawn in draws.items()}
     with tempfile.TemporaryDirectory() as temporary:
         folder = record or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,9 +28,9 @@ CHAIN = "OVERLORD-CHAOS"
 LOSS = 0.3
 SLOW_LINK = ("rate", "400kbit", "burst", "4kb", "latency", "1500ms")
 """Of everything that a node sends; a packet waits in the queue for up to the latency."""
-FREEZE_SECONDS = (25.0, 40.0)
+FREEZE_SECONDS = (20.0, 35.0)
 """Longer than any lease."""
-HOLD_SECONDS = (8.0, 28.0)
+HOLD_SECONDS = (6.0, 24.0)
 BEHIND_SECONDS = 16.0
 """After so long without its standby, a primary takes writes that the standby never gets."""
 TWO_AT_ONCE = 0.2
@@ -270,7 +270,7 @@ FAULTS: tuple[Fault, ...] = (
         _thaw("-x", "postgres"),
         FREEZE_SECONDS,
     ),
-    Fault("agent hangs", _signal("STOP", "-f", _AGENT), _thaw("-f", _AGENT), (25.0, 75.0)),
+    Fault("agent hangs", _signal("STOP", "-f", _AGENT), _thaw("-f", _AGENT), (25.0, 70.0)),
     Fault(
         "cut from the peer",
         lambda p: cut_from_peer(p, ("-s", "-d")),

@@ -78,21 +78,21 @@ class Pair:
         first, second = (one.status(since) for one in self.watchers.values())
         return whole(first, second)
 
-    async def settled(self, seconds: float) -> float | None:
+    async def settled(self, seconds: float, settled: float = SETTLED_SECONDS) -> float | None:
         """Wait until the pair is whole and stays so; when it began to be, None when it never was.
 
         Only what both nodes say from now on counts.
         """
         started = time.time()
         since: float | None = None
-        while time.time() - started < seconds + SETTLED_SECONDS:
+        while time.time() - started < seconds + settled:
             now = time.time()
             if not self.is_whole(max(started, now - STATUS_AGE_SECONDS)):
                 since = None
-            elif since is None:
-                since = now
-            elif now - since >= SETTLED_SECONDS:
-                return since
+            else:
+                since = now if since is None else since
+                if now - since >= settled:
+                    return since
             await asyncio.sleep(0.2)
         return None
 
@@ -192,7 +192,7 @@ async def play_round(
     home = home_of(folder, seed, number)
     shutil.rmtree(home, ignore_errors=True)  # of a run that was killed in it
     home.mkdir(parents=True)
-    leader = await _leader(pair)
+    leader = await _leader(pair, settled=0.0)  # the round before has waited for that
     other = next(name for name in pair.watchers if name != leader)
     victim, spared = (leader, other) if drawn.to_primary else (other, leader)
     place = Place(victim, spared, pair.addresses, pair.arbiter.address)
@@ -210,8 +210,8 @@ async def play_round(
     return score
 
 
-async def _leader(pair: Pair) -> str:
-    if await pair.settled(WHOLE_SECONDS) is None:
+async def _leader(pair: Pair, settled: float = SETTLED_SECONDS) -> str:
+    if await pair.settled(WHOLE_SECONDS, settled) is None:
         raise RoundError("the pair is not whole; see `make status`")
     return pair.leader()
 
