@@ -305,8 +305,9 @@ def _promote(facts: RoleFacts, database: Database, right: Right) -> Decision:
 def _follow(facts: RoleFacts, database: Database) -> Decision:
     """A server in recovery on a node without the right to take writes."""
     actions: list[RoleAction] = []
-    if database.slots:
-        actions.append(DropSlots(tuple(slot.name for slot in database.slots)))
+    # One in use is of a node that still follows this one, and is about to notice.
+    if unused := tuple(slot.name for slot in database.slots if not slot.active):
+        actions.append(DropSlots(unused))
     peer = facts.peer
     if peer is None or not peer.primary:
         reason = "no primary in sight"

@@ -178,6 +178,9 @@ function release(state, command, moment, rules) {
   if (to !== null && to !== node && state.replication === "async") {
     return refused(state, "behind", null);
   }
+  if (to !== null && state.banned?.node === to) {
+    return refused(state, "unreachable", state.banned.until - moment.now);
+  }
   const reserved = to === null ? null : { node: to, until: moment.now + rules.reservation };
   return accepted(
     { ...state, released: true, expiresAt: moment.now, reserved },

@@ -27,6 +27,35 @@
  * @returns {Finding}
  */
 export function judge(state, probes, askedAt, now, rules) {
+  const lifted = liftBan(state, probes);
+  const found = judgeHolder(lifted.state, probes, askedAt, now, rules);
+  return { state: found.state, event: found.event ?? lifted.event };
+}
+
+/**
+ * A node that was replaced because it could not be reached, and can be again, may be needed soon.
+ *
+ * @param {State} state
+ * @param {Record<string, Probe>} probes
+ * @returns {Finding}
+ */
+function liftBan(state, probes) {
+  const node = state.banned?.node;
+  if (node === undefined || node === state.holder || !probes[node]?.answers) {
+    return { state, event: null };
+  }
+  return { state: { ...state, banned: null }, event: { node, reason: `${node} can be reached` } };
+}
+
+/**
+ * @param {State} state
+ * @param {Record<string, Probe>} probes
+ * @param {Record<string, number>} askedAt
+ * @param {number} now
+ * @param {Rules} rules
+ * @returns {Finding}
+ */
+function judgeHolder(state, probes, askedAt, now, rules) {
   const holder = state.holder;
   const other = rules.nodes.find((node) => node !== holder);
   const probe = holder === null ? undefined : probes[holder];

@@ -41,6 +41,30 @@ test("the one that lost it cannot have it back for twenty leases", () => {
   assert.equal(pair.pass(20 * LEASE).acquire(ONE).ok, true);
 });
 
+/** A pair whose second node has replaced the first, which could not be reached. */
+function replaced() {
+  const pair = Pair.inSync();
+  minute(pair, SILENT, STANDS_BY);
+  minute(pair, SILENT, STANDS_BY);
+  pair.pass(LEASE + GUARD).acquire(TWO);
+  pair.replication(TWO, "sync");
+  return pair;
+}
+
+test("the one that lost it may have it again once it can be reached", () => {
+  const pair = replaced();
+  assert.equal(pair.check({ [ONE]: SILENT, [TWO]: LEADS }), null);
+  assert.equal(pair.pass(LEASE + GUARD).acquire(ONE).reason, "unreachable");
+  assert.match(pair.check({ [ONE]: STANDS_BY, [TWO]: LEADS })?.reason ?? "", /can be reached/);
+  assert.equal(pair.acquire(ONE).ok, true);
+});
+
+test("a switchover to a node that cannot be reached is refused, and costs no reservation", () => {
+  const pair = replaced();
+  assert.equal(pair.release(TWO, ONE).reason, "unreachable");
+  assert.equal(pair.renew(TWO).ok, true);
+});
+
 test("one bad minute is forgiven", () => {
   const pair = Pair.inSync();
   for (let round = 0; round < 3; round += 1) {

@@ -78,6 +78,7 @@ def test_a_pair_at_rest_does_nothing() -> None:
             (DropSlots(("vps_02",)),),
         ),
         (with_database(standby(), slots=(Slot("vps_02"),)), (DropSlots(("vps_02",)),)),
+        (with_database(standby(), slots=(Slot("vps_02", active=True),)), ()),
         # Schema and passwords.
         (with_database(primary(), mark="older"), (Migrate(),)),
         # Whom the standby follows.
