@@ -37,8 +37,8 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def bearer_token(request: Request) -> str:
-    """The token of the Authorization header.
+async def bearer_token(request: Request) -> str:
+    """The token of the Authorization header. Asynchronous, or FastAPI would call it in a thread.
 
     Raises:
         ProblemError: 401, there is none.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, cast
 
@@ -26,7 +27,11 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Context:
-    """The application's parts."""
+    """The application's parts.
+
+    Args:
+        parsing: held while a batch is parsed, which takes the event loop for milliseconds.
+    """
 
     settings: Settings
     database: Database
@@ -39,10 +44,11 @@ class Context:
     alertmanager: Upstream
     loki: Upstream
     now: Callable[[], datetime] = utc_now
+    parsing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-def get_context(request: Request) -> Context:
-    """The parts of the application that answers this request."""
+async def get_context(request: Request) -> Context:
+    """The parts of the application that answers. Asynchronous, as `bearer_token` is."""
     return cast(Context, request.app.state.context)
 
 

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.json import set_json_dumps
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from pydantic_core import to_json
 
 from dashboard.api.settings import DatabaseSettings
 
@@ -17,6 +19,10 @@ _log = logging.getLogger(__name__)
 
 Row = dict[str, object]
 Connection = psycopg.AsyncConnection[dict[str, object]]
+
+
+# What makes JSON for the database: the compiled one, several times as fast.
+set_json_dumps(to_json)
 
 
 class Database:

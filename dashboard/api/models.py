@@ -19,6 +19,7 @@ from pydantic import (
     InstanceOf,
     ValidationError,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     WrapValidator,
     model_validator,
 )
@@ -122,7 +123,8 @@ class StatusBatch(_Strict):
 
 
 def _single_or_batch(body: Any) -> str:
-    return "batch" if isinstance(body, dict) and "reports" in body else "single"
+    batch = isinstance(body, StatusBatch) or (isinstance(body, dict) and "reports" in body)
+    return "batch" if batch else "single"
 
 
 Reported = Annotated[
@@ -148,7 +150,12 @@ class StatusReceipt(BaseModel):
 class BatchResult:
     """What became of one report of a batch. No model: there are 500 of it in an answer."""
 
-    event_id: Annotated[str | None, Field(description="as it was sent; null when there was none")]
+    event_id: Annotated[
+        UUID | str | None,
+        # A UUID is written by the serializer at no cost, and is text to the one who reads it.
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        Field(description="as it was sent; null when there was none"),
+    ]
     result: Literal["recorded", "duplicate", "refused"]
     reason: Annotated[str | None, Field(description="why it will never be taken")] = None
     detail: str | None = None

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from dashboard.api.app import create_app
+from dashboard.api.context import Context
 from dashboard.api.settings import DatabaseSettings, Settings
 from dashboard.migrate import MigrationSettings, migrate
 from tests.support.agent import FakeAgent, running_agent
@@ -96,6 +97,7 @@ class Fleet:
     http: httpx.AsyncClient
     settings: Settings
     clock: Clock
+    context: Context
 
     async def enrol(self, device_id: str = "pi-01", **fields: Any) -> str:
         """The token of a new device."""
@@ -151,7 +153,7 @@ async def running_fleet(settings: Settings) -> AsyncIterator[Fleet]:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://api") as http,
     ):
-        yield Fleet(http, settings, clock)
+        yield Fleet(http, settings, clock, app.state.context)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -219,15 +218,8 @@ class Page:
                 return data
 
 
-@dataclass
-class Served(Fleet):
-    """The API on a port, and its live feed."""
-
-    feed: Feed
-
-
 @pytest.fixture
-async def served(settings: Settings, sql: psycopg.Connection) -> AsyncIterator[Served]:
+async def served(settings: Settings, sql: psycopg.Connection) -> AsyncIterator[Fleet]:
     """An answer that does not end needs a real server."""
     clock = Clock()
     app = create_app(settings, now=clock)
@@ -237,9 +229,9 @@ async def served(settings: Settings, sql: psycopg.Connection) -> AsyncIterator[S
         await asyncio.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-        feed = app.state.context.feed
-        yield Served(http, settings, clock, feed)
-        feed.close()
+        context = app.state.context
+        yield Fleet(http, settings, clock, context)
+        context.feed.close()
     server.should_exit = True
     await task
 
@@ -253,7 +245,7 @@ async def listening(fleet: Fleet) -> AsyncIterator[Page]:
         yield Page(answer.aiter_lines())
 
 
-async def test_a_page_is_told_of_every_change_as_it_happens(served: Served) -> None:
+async def test_a_page_is_told_of_every_change_as_it_happens(served: Fleet) -> None:
     async with listening(served) as page:
         hello = await page.until("hello")
         assert hello["node"] == "vps-01"
@@ -278,7 +270,7 @@ async def test_a_page_is_told_of_every_change_as_it_happens(served: Served) -> N
         assert await page.until("retired") == {"device_id": "pi-01"}
 
 
-async def test_many_changes_at_once_are_one_event(served: Served) -> None:
+async def test_many_changes_at_once_are_one_event(served: Fleet) -> None:
     tokens = {f"pi-{n}": await served.enrol(f"pi-{n}") for n in range(20)}
     async with listening(served) as page:
         await page.until("hello")
@@ -292,7 +284,7 @@ async def test_many_changes_at_once_are_one_event(served: Served) -> None:
     assert events < 20
 
 
-async def test_a_page_is_told_when_the_node_stops_to_lead(served: Served, agent: FakeAgent) -> None:
+async def test_a_page_is_told_when_the_node_stops_to_lead(served: Fleet, agent: FakeAgent) -> None:
     async with listening(served) as page:
         assert (await page.until("hello"))["leader"] is True
         agent.leader = False
@@ -300,7 +292,7 @@ async def test_a_page_is_told_when_the_node_stops_to_lead(served: Served, agent:
 
 
 async def test_on_a_standby_the_stream_shows_what_replication_brings(
-    served: Served, agent: FakeAgent, sql: psycopg.Connection
+    served: Fleet, agent: FakeAgent, sql: psycopg.Connection
 ) -> None:
     agent.leader = False
     async with listening(served) as page:
@@ -318,10 +310,10 @@ async def test_on_a_standby_the_stream_shows_what_replication_brings(
     assert data["devices"][0]["message"] == "replicated"
 
 
-async def test_the_stream_ends_when_the_server_stops(served: Served) -> None:
+async def test_the_stream_ends_when_the_server_stops(served: Fleet) -> None:
     async with listening(served) as page:
         await page.until("hello")
-        served.feed.close()  # as the server does when it is told to stop
+        served.context.feed.close()  # as the server does when it is told to stop
         assert (await page.next())[0] == "end"
     headers = bearer(served.settings.operator_token)
     assert (await served.http.get("/api/stream", headers=headers)).status_code == 503
