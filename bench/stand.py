@@ -15,7 +15,7 @@ import psycopg
 import requests
 from psycopg import sql
 
-from bench.ingest import process
+from bench.server import process
 from dashboard.migrate import MigrationSettings, migrate
 from tests.support.agent import running_agent
 from tests.support.ports import free_port

@@ -29,7 +29,6 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench.ingest import process
 from bench.queries.asked import (
     Asker,
     Query,
@@ -50,6 +49,7 @@ from bench.queries.load import (
     start_rules,
 )
 from bench.queries.remote_write import Writer
+from bench.server import process
 from bench.stand import ApiStand, running_api
 from bench.timing import Timing
 from stack.dashboards.model import Panel
