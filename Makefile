@@ -107,7 +107,12 @@ browser: ## a Chromium for the end-to-end tests, from the distribution
 	  export DEBIAN_FRONTEND=noninteractive; apt-get -qq update; \
 	  echo "Installing chromium"; apt-get -qq install -y --no-install-recommends chromium >/dev/null; }
 
-config-test: install ## every rendered file checked by its own program
+tracer: ## strace for the test of the power cut, from the distribution
+	@command -v strace >/dev/null || { \
+	  export DEBIAN_FRONTEND=noninteractive; apt-get -qq update; \
+	  echo "Installing strace"; apt-get -qq install -y --no-install-recommends strace >/dev/null; }
+
+config-test: install tracer ## every rendered file checked by its own program
 	@$(BIN)/python -m pytest tests/config tests/contract/test_worker_runtime.py $(ARGS)
 
 e2e: install browser config-test ## boot the sandbox, run the real engine against it, break things

@@ -7,127 +7,18 @@ each once, and what it made and did not have to drop by age is there in the end.
 from __future__ import annotations
 
 import collections
-import contextlib
-import dataclasses
 import random
-import signal
-import sqlite3
-import subprocess
-import sys
 import time
-import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from device.agent.overlord_device.enrol import enrol
 from device.agent.overlord_device.queue import DAY_S
-from device.agent.overlord_device.settings import load
-from device.agent.overlord_device.transport import HttpClient
-from tests.support.api import ROOT, Api
-from tests.support.device_process import ClockFile
-from tests.support.rough_line import FAULTS, RoughLine, rough_line
+from tests.support.api import Api
+from tests.support.rough_line import FAULTS, rough_line
+from tests.support.torn_device import ACKNOWLEDGED, REFUSED, WAITING, TornDevice
 
 SEED = 20261127
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What is in the queue's file.
-
-    Args:
-        states: state of each status by its id, in the order in which they were made.
-        made: how many were ever put there.
-        totals: the agent's own counts.
-    """
-
-    states: dict[str, int]
-    made: int
-    totals: dict[str, int]
-
-    def of_state(self, state: int) -> list[str]:
-        return [event_id for event_id, one in self.states.items() if one == state]
-
-
-WAITING, ACKNOWLEDGED, REFUSED = 0, 1, 2
-
-
-class TornDevice:
-    """A device whose process, power and clock are in the test's hands."""
-
-    def __init__(self, folder: Path, api: Api, line: RoughLine, device_id: str) -> None:
-        self.folder = folder
-        self.device_id = device_id
-        self._api = api
-        self._settings = folder / "agent.conf"
-        self._settings.write_text(
-            f"[agent]\nserver = {api.url}\ndevice_id = {device_id}\nstate_dir = {folder}\n"
-        )
-        enrol(load(self._settings), api.enrol_token, HttpClient(), replace=False)
-        self._settings.write_text(
-            f"[agent]\nserver = {line.url}\ndevice_id = {device_id}\nstate_dir = {folder}\n"
-        )
-        self.clock_path = folder / "clock.json"
-        self.log = folder / "log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self.set_clock()
-
-    def clock(self) -> ClockFile:
-        return ClockFile.read(self.clock_path)
-
-    def set_clock(self, **changes: float | str) -> None:
-        file = self.clock() if self.clock_path.exists() else ClockFile()
-        dataclasses.replace(file, **changes).write(self.clock_path)  # type: ignore[arg-type]
-
-    def start(self, period_s: float) -> None:
-        module = [sys.executable, "-m", "tests.support.device_process"]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*module, self._settings, self.clock_path, str(period_s)], cwd=ROOT, stderr=log
-            )
-
-    def kill(self) -> None:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log.read_text()[-3000:]
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-
-    def unplug(self) -> None:
-        """A power cut and the boot after it. The files are as they were: see the power cut's own
-        test for what a disk forgets."""
-        self.kill()
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        self.set_clock(boot_id=str(uuid.uuid4()), booted=now - self.clock().behind)
-
-    def end(self) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        assert self._process.wait(30) == 0, self.log.read_text()[-3000:]
-
-    def end_when_nothing_waits(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while self.kept().of_state(WAITING):
-            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
-            time.sleep(0.2)
-        self.end()
-
-    def kept(self) -> Kept:
-        """Read beside the running agent, as its own commands do."""
-        with contextlib.closing(sqlite3.connect(self.folder / "queue.db", timeout=30)) as db:
-            states = dict(db.execute("SELECT event_id, state FROM events ORDER BY seq"))
-            made = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").fetchone()[0]
-            totals = dict(db.execute("SELECT key, value FROM meta WHERE key LIKE 'total_%'"))
-        return Kept(states, made, {key[6:]: int(value) for key, value in totals.items()})
-
-    def stored(self) -> list[str]:
-        """What the database has, in the order in which it came."""
-        rows = self._api.sql(
-            "SELECT event_id::text FROM status_history WHERE device_id = %s"
-            " ORDER BY received_at, observed_at",
-            self.device_id,
-        )
-        return [row[0] for row in rows]
 
 
 @pytest.mark.timeout(300)
@@ -157,7 +48,7 @@ def test_killed_unplugged_and_lied_to_at_any_moment_it_loses_and_doubles_nothing
                     device.set_clock(wall_error=draw.choice([0.0, 3600.0, -3600.0]))
                     time.sleep(draw.uniform(0.1, 0.5))
                 device.kill()
-            if (tmp_path / "queue.db").exists():
+            if device.queue_exists():
                 kept = device.kept()
                 assert known <= kept.states.keys()
                 assert set(kept.of_state(ACKNOWLEDGED)) <= set(device.stored())
