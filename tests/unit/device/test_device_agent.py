@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import datetime
 import http.server
 import ipaddress
@@ -359,13 +360,13 @@ def test_run_without_enrolment_says_to_enrol(
 class Running:
     """The agent as a process of its own."""
 
-    def __init__(self, settings: Path, log: Path) -> None:
+    def __init__(self, settings: Path, log: Path, **environment: str) -> None:
         self.log = log
         self.process = subprocess.Popen(
             [sys.executable, "-m", "device.agent.overlord_device", "--settings", settings, "run"],
             cwd=ROOT,
             stderr=log.open("a"),
-            env={**os.environ, "NO_PROXY": "*"},
+            env={**os.environ, "NO_PROXY": "*", **environment},
         )
 
     def end(self, number: int = signal.SIGTERM) -> int:
@@ -413,6 +414,37 @@ def test_the_agent_reports_survives_an_outage_and_a_kill_and_ends_cleanly(
     assert times == sorted(times)
     assert server.rows[-1]["metrics"]["boot_count"] == 1.0
     assert "Traceback" not in log.read_text()
+
+
+def test_systemd_is_told_that_the_agent_is_ready_alive_and_stopping(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    enrol(tmp_path, server)
+    settings = write_settings(tmp_path, server.url, "period_s = 1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        agent = Running(settings, tmp_path / "log", NOTIFY_SOCKET=str(tmp_path / "notify"))
+        told = [systemd.recv(100) for _ in range(3)]
+        assert agent.end() == 0
+        told.append(systemd.recv(100))
+        while told[-1] == b"WATCHDOG=1":
+            told.append(systemd.recv(100))
+    assert sorted(told[:2]) == [b"READY=1", b"WATCHDOG=1"]
+    assert told[2] == b"WATCHDOG=1"
+    assert told[-1] == b"STOPPING=1"
+
+
+def test_the_service_is_a_user_of_its_own_without_any_right() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(ROOT / "device/agent/systemd/overlord-device.service")
+    service = unit["Service"]
+    assert service["User"] == service["Group"] == "overlord-device"
+    assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == ""
+    assert service["NoNewPrivileges"] == "yes"
+    assert service["ProtectSystem"] == "strict"
+    assert (service["Type"], service["Restart"]) == ("notify", "always")
 
 
 def _waiting(settings: Path, capsys: pytest.CaptureFixture[str]) -> int:
