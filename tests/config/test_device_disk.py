@@ -244,7 +244,7 @@ def _missing(files: dict[str, bytes], promised: dict[str, str], scratch: Path) -
         ]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_no_status_that_was_saved_is_lost_by_a_power_cut_at_any_moment(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.mkdir()
@@ -255,7 +255,7 @@ def test_no_status_that_was_saved_is_lost_by_a_power_cut_at_any_moment(tmp_path:
     assert missing == []
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_test_of_the_power_cut_sees_what_is_not_synced(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.mkdir()
@@ -297,7 +297,7 @@ def fill(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_a_full_disk_loses_and_doubles_nothing_and_stops_no_report(
     tmp_path: Path, api: Api
 ) -> None:
@@ -325,7 +325,8 @@ def test_a_full_disk_loses_and_doubles_nothing_and_stops_no_report(
         filler.unlink()
         made = device.kept().made
         _wait(lambda: device.kept().made > made + 20)
-        device.end_when_nothing_waits(60)
+        device.kill()
+        device.deliver(0.05, 60)
         kept, stored = device.kept(), device.stored()
         log = device.log.read_text()
     print(

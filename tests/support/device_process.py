@@ -34,12 +34,14 @@ class ClockFile:
         booted: when this boot began, on the machine's own time since boot.
         behind: seconds that the whole of time is behind the machine's. The sampler does not wait
             while it is: it sleeps its periods away at once, until simulated time is real time.
+        resting: the sampler makes one status at its start, and none after it.
     """
 
     wall_error: float = 0.0
     boot_id: str = "boot-1"
     booted: float = 0.0
     behind: float = 0.0
+    resting: bool = False
 
     def write(self, path: Path) -> None:
         """Replace the file whole: the agent reads it at any moment."""
@@ -79,6 +81,10 @@ class FileClock:
     def synchronised(self) -> bool | None:
         return None
 
+    def resting(self) -> bool:
+        """Whether no more statuses are to be made."""
+        return self._now()[0].resting
+
     def skip(self, seconds: float) -> bool:
         """Let simulated time pass at once; False when it is real time already."""
         with self._lock:
@@ -97,7 +103,8 @@ class HurriedAgent(Agent):
         assert isinstance(self._clock, FileClock)
         if name == "sampler" and self._clock.skip(wait_s):
             return
-        super()._sleep(name, wait_s, wake)
+        resting = name == "sampler" and self._clock.resting()
+        super()._sleep(name, 3600.0 if resting else wait_s, wake)
 
 
 def main() -> int:

@@ -97,15 +97,25 @@ class TornDevice:
         self._process.terminate()
         assert self._process.wait(30) == 0, self.log.read_text()[-3000:]
 
-    def end_when_nothing_waits(self, seconds: float) -> None:
+    def deliver(self, period_s: float, seconds: float) -> None:
+        """Start once more, make a last status, send all that waits, and end."""
+        made = self.kept().made
+        self.set_clock(resting=True)
+        self.start(period_s)
         deadline = time.monotonic() + seconds
-        while self.kept().of_state(WAITING):
+        while (kept := self.kept()).made == made or kept.of_state(WAITING):
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.2)
         self.end()
 
     def queue_exists(self) -> bool:
-        return (self.folder / "queue.db").exists()
+        """Whether the agent has come so far as to make it."""
+        path = self.folder / "queue.db"
+        if not path.exists():
+            return False
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as db:
+            names = db.execute("SELECT name FROM sqlite_master").fetchall()
+        return {("events",), ("meta",)} <= set(names)
 
     def kept(self) -> Kept:
         """Read beside the running agent, as its own commands do."""
