@@ -8,8 +8,10 @@ request with it stayed ``unanswered``, so that nobody knows whether it took effe
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +49,9 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
-        self._pending: list[str] = []
+        # Filled by the event loop and emptied by a thread, so never replaced by another one.
+        self._pending: collections.deque[str] = collections.deque()
+        self._syncing = threading.Lock()
 
     def add(self, line: Line) -> None:
         """Take a line; it is on disk after the next sync."""
@@ -65,11 +69,12 @@ class Recorder:
         self._file.close()
 
     def _sync(self) -> None:
-        lines, self._pending = self._pending, []
-        if lines:
-            self._file.write("\n".join(lines) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        with self._syncing:
+            count = len(self._pending)
+            if count:
+                self._file.writelines(f"{self._pending.popleft()}\n" for _ in range(count))
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
 
 @dataclass

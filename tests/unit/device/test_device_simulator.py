@@ -8,6 +8,7 @@ import csv
 import gzip
 import json
 import random
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from device.simulator import recorder
 from device.simulator.exporters import serve, serve_addresses
 from device.simulator.fleet import Plan, SimulationError, play
 from device.simulator.logs import push_body, push_logs
-from device.simulator.recorder import Line, Record, Recorder, read_record
+from device.simulator.recorder import Line, Record, Recorder, read_lines, read_record
 from device.simulator.stats import percentile
 from device.simulator.target import (
     GuardedResolver,
@@ -356,3 +358,24 @@ async def test_logs_are_pushed_in_lokis_form() -> None:
             push_logs(["a", "b"], api.url, lines_per_device_s=1.0, duration_s=0.3), 30
         )
     assert stats.counts["lines pushed"] == 20
+
+
+async def test_no_line_is_lost_between_the_loop_and_the_thread_that_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "SYNC_EVERY_S", 0.0)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        record = Recorder(tmp_path / "record.jsonl")
+        task = asyncio.create_task(record.run())
+        for number in range(20_000):
+            record.add(Line("made", "sim-00001", str(number), "2026-11-27T12:00:00Z"))
+            if number % 10 == 0:
+                await asyncio.sleep(0)
+        task.cancel()
+        record.close()
+    finally:
+        sys.setswitchinterval(before)
+    written = [line.event_id for line in read_lines(tmp_path / "record.jsonl")]
+    assert written == [str(number) for number in range(20_000)]
