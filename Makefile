@@ -83,8 +83,9 @@ web-test: ## build the dashboard page, its unit tests and format; needs Node.js 
 web-browser-test: web-test browser ## the built page in Chromium; screenshots go to dashboard/web/test-artefacts
 	@cd dashboard/web && npm run --silent test:browser
 
-provider-test: ## the sandbox's stand-ins for Pulumi's plugins; needs Go 1.26 or newer
+provider-test: ## what is written in Go: the stand-ins for Pulumi's plugins, the checker; needs Go 1.26 or newer
 	@cd sandbox/providers && go vet ./... && go test ./...
+	@cd chaos/linearizability && go vet ./... && go test ./...
 
 witness-test: ## types, format and tests of the arbiter under workerd; needs Node.js 20.19 or newer
 	@cd witness && npm ci --no-audit --no-fund --loglevel=error && npm run --silent lint \

@@ -74,9 +74,25 @@ func read(path string, histories map[string][]porcupine.Operation) error {
 		default:
 			continue
 		}
-		histories[one.EventID] = append(histories[one.EventID], operation)
+		histories[one.EventID] = add(histories[one.EventID], operation)
 	}
 	return lines.Err()
+}
+
+// add appends an operation, of those without an answer only the one that was called first: wherever
+// another one could have set the register, that one could have, and once it is set no more of them
+// changes it. Without this a long outage has more orders of them than can be tried.
+func add(history []porcupine.Operation, operation porcupine.Operation) []porcupine.Operation {
+	if operation.Return != math.MaxInt64 {
+		return append(history, operation)
+	}
+	for index, earlier := range history {
+		if earlier.Return == math.MaxInt64 {
+			history[index].Call = min(earlier.Call, operation.Call)
+			return history
+		}
+	}
+	return append(history, operation)
 }
 
 func main() {
