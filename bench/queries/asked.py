@@ -110,6 +110,8 @@ def of_dashboards(prometheus: Asker, loki: Asker, device: str) -> Iterator[tuple
         board, panel, expr = asked.board, asked.panel, asked.expr
 
         def ask(board: Board = board, panel: Panel = panel, expr: str = expr) -> Any:
+            if panel.source == "loki" and panel.kind == "table":
+                return loki.get("/loki/api/v1/query", query=expr)
             if panel.source == "loki":
                 limit = {"limit": 1000, "direction": "backward"}
                 scale = {

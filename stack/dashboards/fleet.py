@@ -83,6 +83,7 @@ FLEET = Board(
                     "CPU used, busiest devices",
                     ask(("topk(10, device:cpu_used:ratio)", "{{device}}")),
                     unit="percentunit",
+                    step=60,
                 ),
                 Panel(
                     "Warmest devices",
@@ -93,6 +94,7 @@ FLEET = Board(
                         )
                     ),
                     unit="celsius",
+                    step=60,
                     description="Of those that measure it.",
                     warning=70,
                     critical=80,

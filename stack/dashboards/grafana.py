@@ -166,7 +166,8 @@ _KINDS: dict[str, Callable[[Panel], Any]] = {
 def _target(panel: Panel, query: Query) -> Any:
     target: Any
     if panel.source == "loki":
-        target = loki.Dataquery().expr(query.expr).query_type("range")
+        kind = "instant" if panel.kind == "table" else "range"
+        target = loki.Dataquery().expr(query.expr).query_type(kind)
     else:
         target = prometheus.Dataquery().expr(query.expr)
         target = _of_now(target) if panel.kind == "table" else target.range()

@@ -72,6 +72,7 @@ INGEST = Board(
                         (_quantile(0.99), "99 %"),
                     ),
                     unit="s",
+                    step=60,
                     warning=1,
                 ),
                 Panel(
@@ -84,6 +85,7 @@ INGEST = Board(
                         )
                     ),
                     unit="s",
+                    step=60,
                 ),
                 Panel(
                     "Asked to come later",

@@ -16,16 +16,17 @@ LOGS = Board(
             "Who logs how much",
             (
                 Panel(
-                    "Lines of devices",
+                    "Loudest devices",
                     ask(
                         (
                             'topk(10, sum by (device) (count_over_time({device=~".+"}[5m])))',
-                            "{{device}}",
+                            "",
                         )
                     ),
+                    "table",
                     source="loki",
-                    step=_WINDOW,
-                    description="The ten loudest, lines in 5 minutes.",
+                    # Of now: hours of every device's stream would be opened for a graph.
+                    description="Lines of the last 5 minutes.",
                 ),
                 Panel(
                     "Lines of the nodes' services",

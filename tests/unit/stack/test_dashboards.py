@@ -89,7 +89,14 @@ def test_rendering_needs_no_builder_before_there_is_something_to_render() -> Non
 def test_a_panel_that_counts_in_windows_has_one_point_in_each() -> None:
     panels = {panel["title"]: panel for panel in rendered(LOGS)["panels"]}
 
-    for title in ("Lines of devices", "Lines of the nodes' services", "Warnings and worse"):
+    for title in ("Lines of the nodes' services", "Warnings and worse"):
         assert panels[title]["interval"] == "300s"
         assert all("[5m]" in target["expr"] for target in panels[title]["targets"])
     assert "interval" not in panels["Refused lines"]
+
+
+def test_a_table_shows_what_is_now_and_not_a_range() -> None:
+    panels = {panel["title"]: panel for panel in rendered(LOGS)["panels"]}
+
+    (target,) = panels["Loudest devices"]["targets"]
+    assert target["queryType"] == "instant"
