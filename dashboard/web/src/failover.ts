@@ -76,7 +76,7 @@ export function rightWords(roles: Roles | null): string {
   if (!roles?.right) return "none";
   const words = RIGHTS[roles.right] ?? roles.right;
   const left = roles.right_seconds;
-  return typeof left === "number" ? `${words}, ${span(left)} left` : words;
+  return typeof left === "number" ? `${words}, ${span(left).replace(" ", "\u00a0")} left` : words;
 }
 
 /** How much of the log the standby lacks. */

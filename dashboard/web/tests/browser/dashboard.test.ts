@@ -531,6 +531,10 @@ describe("the other pages", () => {
     await page.locator(".alert").first().waitFor();
     expect(await page.locator(".alert h2").first().innerText()).toBe("vps-02 does not answer");
     expect(await page.locator("nav .count").innerText()).toBe("3");
+    // Of the device that is silent, and not of the node's disk, which is a "device" as well.
+    const links = page.getByRole("link", { name: "Open the device" });
+    expect(await links.count()).toBe(1);
+    expect(await links.getAttribute("href")).toBe("#/devices/pi-017");
     await picture(page, "alerts");
     await accessible(page);
     await page.getByRole("button", { name: "Silence NodeDown" }).click();
@@ -578,7 +582,7 @@ describe("the other pages", () => {
     const fact = (name: string) =>
       panel.locator("dl > div", { hasText: name }).locator("dd").innerText();
     expect(await fact("Primary")).toBe("vps-01");
-    expect(await fact("By right of")).toBe("lease of the arbiter, 21 s left");
+    expect(await fact("By right of")).toBe("lease of the arbiter, 21\u00a0s left");
     expect(await fact("Epoch")).toBe("7");
     expect(await fact("Replication")).toBe("Synchronous");
     expect(await fact("Last failover")).toBe("3 d ago, to vps-01");

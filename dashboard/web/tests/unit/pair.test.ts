@@ -28,7 +28,7 @@ describe("failover", () => {
     const found = pairOf(pair());
     expect(found.leads).toEqual({ shown: "ok", label: "vps-01" });
     expect(found.epoch).toBe(7);
-    expect(rightWords(found.roles)).toBe("lease of the arbiter, 21 s left");
+    expect(rightWords(found.roles)).toBe("lease of the arbiter, 21\u00a0s left");
     expect(lagWords(found.roles)).toBe("none");
   });
 
