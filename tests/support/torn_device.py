@@ -79,6 +79,14 @@ class TornDevice:
                 [*module, self._settings, self.clock_path, str(period_s)], cwd=ROOT, stderr=log
             )
 
+    def wait_for_statuses(self, number: int) -> None:
+        """Until it has made so many more."""
+        before = self.kept().made if self.queue_exists() else 0
+        deadline = time.monotonic() + 60
+        while not self.queue_exists() or self.kept().made < before + number:
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.05)
+
     def kill(self) -> None:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()[-3000:]
