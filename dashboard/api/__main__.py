@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 from types import FrameType
 
@@ -13,6 +14,10 @@ from dashboard.api.app import create_app
 from dashboard.api.feed import Feed
 from dashboard.api.log import configure_logging
 from dashboard.api.settings import Settings, SettingsError
+
+TAILNET = "100.64.0.0/10"
+"""Addresses of a tailnet. Its policy lets nobody but the peer and operators reach the API past
+nginx."""
 
 
 def main() -> int:
@@ -27,11 +32,9 @@ def main() -> int:
     _spare_the_collector()
     config = uvicorn.Config(
         app,
-        host=settings.listen_host,
-        port=settings.listen_port,
-        # nginx, on the same host, says who the client is.
+        # nginx, on this host or on the peer, says who the client is.
         proxy_headers=True,
-        forwarded_allow_ips="127.0.0.1",
+        forwarded_allow_ips=["127.0.0.1", TAILNET],
         server_header=False,
         access_log=False,
         log_config=None,
@@ -39,7 +42,13 @@ def main() -> int:
         timeout_graceful_shutdown=8,
         limit_concurrency=2000,
     )
-    _Server(config, app.state.context.feed).run()
+    listen = (settings.listen_host, settings.listen_port), settings.peer_listen
+    try:
+        sockets = [socket.create_server(one) for one in listen if one]
+    except OSError as error:
+        print(f"overlord-api: cannot listen: {error}", file=sys.stderr)
+        return 2
+    _Server(config, app.state.context.feed).run(sockets)
     return 0
 
 

@@ -24,6 +24,7 @@ from dashboard.api.feed import Changes, Feed, server_sent_event
 from dashboard.api.leadership import LeadershipSource
 from dashboard.api.metrics import Metrics
 from dashboard.api.middleware import RequestBody, RequestContext
+from dashboard.api.passing import PeerApi
 from dashboard.api.routes import devices, fleet, health, services, status
 from dashboard.api.settings import Settings
 from dashboard.api.store import fleet as fleet_store
@@ -58,6 +59,7 @@ def create_app(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> 
         admission=Admission(max(1, settings.database.pool_size // 4), lambda: database.waiting),
         agent=Upstream(client, f"The agent of {settings.node}", settings.agent_url),
         peer_agent=Upstream(client, f"The agent of {settings.peer}", settings.peer_agent_url),
+        peer_api=PeerApi(settings.peer_api),
         alertmanager=Upstream(client, "Alertmanager", settings.alertmanager_url),
         loki=Upstream(client, "Loki", settings.loki_url),
         now=now,

@@ -16,6 +16,8 @@ from dashboard.api.database import Database
 from dashboard.api.feed import Feed
 from dashboard.api.leadership import Leadership, LeadershipSource
 from dashboard.api.metrics import Metrics
+from dashboard.api.passing import HEADER, PeerApi
+from dashboard.api.problems import ProblemError
 from dashboard.api.settings import Settings
 from dashboard.api.upstream import Upstream
 
@@ -41,6 +43,7 @@ class Context:
     admission: Admission
     agent: Upstream
     peer_agent: Upstream
+    peer_api: PeerApi
     alertmanager: Upstream
     loki: Upstream
     now: Callable[[], datetime] = utc_now
@@ -56,9 +59,16 @@ AppContext = Annotated[Context, Depends(get_context)]
 Token = Annotated[str, Depends(bearer_token)]
 
 
-async def require_leader(context: AppContext) -> Leadership:
-    """Lets a write pass on the leader alone."""
-    return await context.leadership.require()
+async def require_leader(context: AppContext, request: Request) -> Leadership:
+    """Lets a write pass on the leader alone; elsewhere nginx may pass it on to the peer."""
+    try:
+        return await context.leadership.require()
+    except ProblemError as refusal:
+        redirect = await context.peer_api.redirect() if HEADER in request.headers else {}
+        if redirect:
+            refusal.headers |= redirect
+            context.metrics.passed_on.inc()
+        raise
 
 
 async def require_operator(context: AppContext, token: Token) -> str:

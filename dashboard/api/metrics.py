@@ -53,6 +53,11 @@ class Metrics:
             "1 when this node may take writes",
             registry=self.registry,
         )
+        self.passed_on = Counter(
+            "overlord_api_passed_on",
+            "Writes that this node passed on to the other one",
+            registry=self.registry,
+        )
         self.streams = Gauge(
             "overlord_api_streams",
             "Live streams that are open",

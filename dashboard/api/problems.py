@@ -40,6 +40,9 @@ class ProblemError(Exception):
         detail: what happened and what to do next.
         reason: a word that programs can rely on.
         retry_after: seconds after which to try again.
+
+    Attributes:
+        headers: further ones for the answer.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class ProblemError(Exception):
         self.reason = reason
         self.retry_after = retry_after
         self.errors = errors
+        self.headers: dict[str, str] = {}
 
     def response(self) -> Response:
         """The problem document."""
@@ -70,7 +74,7 @@ class ProblemError(Exception):
             body["reason"] = self.reason
         if self.errors:
             body["errors"] = self.errors
-        headers = {}
+        headers = dict(self.headers)
         if self.retry_after is not None:
             headers["Retry-After"] = str(math.ceil(self.retry_after))
         if self.status == HTTPStatus.UNAUTHORIZED:

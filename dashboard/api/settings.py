@@ -53,6 +53,9 @@ class Settings:
         node: name of the node the API runs on.
         peer: name of the other node.
         agent_url: base URL of the node agent, asked for leadership.
+        peer_listen: host and port on the tailnet, for writes that the peer passes on; None to take
+            none.
+        peer_api: HOST:PORT of the same on the peer; None to pass nothing on.
         peer_agent_url: base URL of the peer's agent, over the tailnet.
         alertmanager_url: base URL of this node's Alertmanager.
         loki_url: base URL of this node's Loki; None where it has none.
@@ -77,6 +80,8 @@ class Settings:
     max_body_bytes: int = 256 * 1024
     max_unpacked_bytes: int = 2 * 1024 * 1024
     history_days: int = 90
+    peer_listen: tuple[str, int] | None = None
+    peer_api: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -85,16 +90,17 @@ class Settings:
         Raises:
             SettingsError: a variable is missing or wrong, or a secret's file cannot be read.
         """
-        host, _, port = required(environment, "OVERLORD_LISTEN").rpartition(":")
-        if not host or not port.isdigit():
-            raise SettingsError("OVERLORD_LISTEN must be HOST:PORT, such as 127.0.0.1:8000")
+        host, port = address(environment, "OVERLORD_LISTEN")
+        passed_on = "OVERLORD_PEER_LISTEN" in environment
         return cls(
             node=required(environment, "OVERLORD_NODE"),
             peer=required(environment, "OVERLORD_PEER"),
             listen_host=host,
-            listen_port=int(port),
+            listen_port=port,
             agent_url=required(environment, "OVERLORD_AGENT_URL").rstrip("/"),
             peer_agent_url=required(environment, "OVERLORD_PEER_AGENT_URL").rstrip("/"),
+            peer_listen=address(environment, "OVERLORD_PEER_LISTEN") if passed_on else None,
+            peer_api=environment.get("OVERLORD_PEER_API") or None,
             alertmanager_url=required(environment, "OVERLORD_ALERTMANAGER_URL").rstrip("/"),
             loki_url=environment.get("OVERLORD_LOKI_URL", "").rstrip("/") or None,
             database=DatabaseSettings(
@@ -104,6 +110,18 @@ class Settings:
             enrol_token=secret(environment, "OVERLORD_ENROL_TOKEN_FILE"),
             operator_token=secret(environment, "OVERLORD_OPERATOR_TOKEN_FILE"),
         )
+
+
+def address(environment: Mapping[str, str], name: str) -> tuple[str, int]:
+    """Host and port of a variable that must be set.
+
+    Raises:
+        SettingsError: it is not set, or is no HOST:PORT.
+    """
+    host, _, port = required(environment, name).rpartition(":")
+    if not host or not port.isdigit():
+        raise SettingsError(f"{name} must be HOST:PORT, such as 127.0.0.1:8000")
+    return host, int(port)
 
 
 def required(environment: Mapping[str, str], name: str) -> str:

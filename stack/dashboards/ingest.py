@@ -115,6 +115,12 @@ INGEST = Board(
                     ask((f"overlord_api_database_waiting{{{_OF}}}", "{{node}}")),
                     warning=10,
                 ),
+                Panel(
+                    "Writes passed on",
+                    ask((f"rate(overlord_api_passed_on_total{{{_OF}}}[5m])", "{{node}}")),
+                    unit="reqps",
+                    description="Reached a node that does not lead: steering lags behind the roles.",
+                ),
                 Panel("Live streams", ask((f"overlord_api_streams{{{_OF}}}", "{{node}}"))),
                 Panel(
                     "Memory of the API",

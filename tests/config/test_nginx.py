@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import re
+import secrets
 import socket
 import ssl
 import threading
@@ -74,6 +75,7 @@ class Ports:
     api: int = field(default_factory=free_port)
     grafana: int = field(default_factory=free_port)
     gitea: int = field(default_factory=free_port)
+    leader: int = field(default_factory=free_port)
 
 
 def localised(rendered: RenderedNode, ports: Ports) -> Path:
@@ -123,6 +125,8 @@ class Site:
 
     ports: Ports
     seen: list[tuple[str, dict[str, str]]]
+    bodies: list[bytes] = field(default_factory=list)
+    leader_writes: bool = True
     release: threading.Event = field(default_factory=threading.Event)
 
     def client(self, **options: object) -> httpx.Client:
@@ -144,6 +148,21 @@ class Site:
 @contextmanager
 def backend(port: int, name: str, site: Site) -> Iterator[None]:
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            """On this node as on one that does not lead; as the leader's API under its name."""
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            site.seen.append((f"{name} {self.path}", dict(self.headers)))
+            site.bodies.append(body)
+            self.send_response(201 if name == "leader" and site.leader_writes else 503)
+            if "X-Overlord-Pass-On" in self.headers or name == "leader":
+                # The leader's is one that would have it passed on for ever.
+                self.send_header("X-Accel-Redirect", "@leader")
+                self.send_header("X-Overlord-Leader", f"127.0.0.1:{site.ports.leader}")
+            self.send_header("Retry-After", "5")
+            self.send_header("Content-Length", str(len(name)))
+            self.end_headers()
+            self.wfile.write(name.encode())
+
         def do_GET(self) -> None:
             site.seen.append((f"{name} {self.path}", dict(self.headers)))
             if self.path == "/api/stream":
@@ -390,6 +409,79 @@ def test_a_body_larger_than_the_api_takes_is_refused_in_the_apis_own_form(site: 
     assert answer.status_code == 413
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json()["reason"] == "too_large"
+
+
+def report(site: Site, body: bytes = b"{}", **headers: str) -> httpx.Response:
+    """Post a status to the public name."""
+    with site.client(timeout=30) as client:
+        return client.post(
+            f"https://127.0.0.1:{site.ports.https}/api/status?form=batch",
+            content=body,
+            headers={"Host": "fleet.example.com", **headers},
+        )
+
+
+@pytest.fixture
+def passing() -> Iterator[Site]:
+    """A node that does not lead; the test starts the leader, or does not."""
+    with written(context(trusted_proxy_cidrs=("127.0.0.0/8",))) as node, serving(node) as site:
+        yield site
+
+
+def test_a_write_on_a_node_that_does_not_lead_is_passed_on_as_it_came(passing: Site) -> None:
+    body = secrets.token_bytes(200_000)  # more than nginx keeps in memory
+    with backend(passing.ports.leader, "leader", passing):
+        answer = report(
+            passing,
+            body,
+            **{
+                "CF-Connecting-IP": "198.51.100.9",
+                "Authorization": "Bearer of-a-device",
+                "Content-Encoding": "gzip",
+                "X-Overlord-Pass-On": "1",
+                "X-Overlord-Leader": "203.0.113.1:80",
+            },
+        )
+    assert (answer.status_code, answer.text) == (201, "leader")
+    assert [where for where, _ in passing.seen] == [
+        "api /api/status?form=batch",
+        "leader /api/status?form=batch",
+    ]
+    assert passing.bodies == [body, body]
+    sent = passing.seen[1][1]
+    assert sent["X-Forwarded-For"] == sent["X-Real-IP"] == "198.51.100.9"
+    assert sent["X-Forwarded-Proto"] == "https"
+    assert sent["Host"] == "fleet.example.com"
+    assert sent["Authorization"] == "Bearer of-a-device"
+    assert sent["Content-Encoding"] == "gzip"
+    assert sent["X-Request-ID"] == passing.seen[0][1]["X-Request-ID"]
+    assert "X-Overlord-Pass-On" not in sent
+    assert "X-Accel-Redirect" not in answer.headers
+    assert "Strict-Transport-Security" in answer.headers
+
+
+def test_what_was_passed_on_is_not_passed_on_again(passing: Site) -> None:
+    passing.leader_writes = False
+    with backend(passing.ports.leader, "leader", passing):
+        answer = report(passing)
+    assert (answer.status_code, answer.text) == (503, "leader")
+    assert answer.headers.get_list("Retry-After") == ["5"]
+    assert len(passing.seen) == 2
+
+
+def test_where_nobody_leads_the_answer_is_a_503_that_says_come_again(passing: Site) -> None:
+    answer = report(passing)
+    assert answer.status_code == 503
+    assert answer.json()["reason"] == "not_leader"
+    assert answer.headers.get_list("Retry-After") == ["10"]
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_leader_that_does_not_answer_in_time_is_none(passing: Site) -> None:
+    with socket.create_server(("127.0.0.1", passing.ports.leader)):
+        answer = report(passing)
+    assert answer.status_code == 503
+    assert answer.json()["reason"] == "not_leader"
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")

@@ -159,6 +159,8 @@ async def test_logs_are_json_and_hold_no_token(fleet: Fleet) -> None:
 def test_settings_name_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="OVERLORD_LISTEN is not set"):
         Settings.from_environment({})
+    with pytest.raises(SettingsError, match="OVERLORD_PEER_LISTEN must be HOST:PORT"):
+        Settings.from_environment({**PLAIN, "OVERLORD_PEER_LISTEN": "8000"})
     empty = tmp_path / "token"
     empty.touch()
     environment = {

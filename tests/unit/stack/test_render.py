@@ -63,8 +63,9 @@ def listen_addresses(service: dict[str, Any]) -> list[str]:
     for folder in service.get("volumes", []):
         if told := LISTENING.get(folder.removeprefix("./").partition(":")[0]):
             found += re.findall(told[1], told[0])
-    if listen := service.get("environment", {}).get("OVERLORD_LISTEN"):
-        found.append(listen.rpartition(":")[0])
+    for name in ("OVERLORD_LISTEN", "OVERLORD_PEER_LISTEN"):
+        if listen := service.get("environment", {}).get(name):
+            found.append(listen.rpartition(":")[0])
     return found
 
 

@@ -363,10 +363,10 @@ describe("the fleet page", () => {
     expect(await page.locator(".banner.cut").innerText()).toContain("may be out of date");
   });
 
-  test("says on a standby that it is read-only", async () => {
+  test("says on a standby that it is one, and where changes go", async () => {
     server.leader = false;
     const page = await openPage();
-    await page.locator(".banner.standby", { hasText: "read-only" }).waitFor();
+    await page.locator(".banner.standby", { hasText: "passed on" }).waitFor();
     await drawn(page);
     await picture(page, "standby");
     server.send("hello", { at: new Date().toISOString(), node: "vps-01", leader: true, epoch: 2 });
