@@ -220,8 +220,10 @@ class LoadBalancer(CloudflareResource):
             "zoneId": zone_id,
             "name": name,
             "defaultPools": list(pools),
-            # Where requests go when no pool is healthy. The primary: its error page beats none.
-            "fallbackPool": pools[0],
+            # Where requests go when no pool is healthy: after the death of the first node the other
+            # one's monitor may take a minute more to see that it leads. A node that does not lead
+            # passes writes on, so this one is never the wrong one.
+            "fallbackPool": pools[-1],
             "proxied": True,
             "steeringPolicy": "off",  # in the order of defaultPools
             "sessionAffinity": "none",

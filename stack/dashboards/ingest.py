@@ -119,7 +119,7 @@ INGEST = Board(
                     "Writes passed on",
                     ask((f"rate(overlord_api_passed_on_total{{{_OF}}}[5m])", "{{node}}")),
                     unit="reqps",
-                    description="Reached a node that does not lead: steering lags behind the roles.",
+                    description="They reached a node that does not lead: steering lags behind.",
                 ),
                 Panel("Live streams", ask((f"overlord_api_streams{{{_OF}}}", "{{node}}"))),
                 Panel(

@@ -241,7 +241,7 @@ def test_the_load_balancer_asks_who_leads_and_prefers_the_primary(balanced: Reco
     assert [pool["origins"][0]["name"] for pool in pools] == ["vps-01", "vps-02"]
     balancer = balanced.named("dns-load-balancer").inputs
     assert balancer["steeringPolicy"] == "off"
-    assert balancer["fallbackPool"] == balancer["defaultPools"][0]
+    assert balancer["fallbackPool"] == balancer["defaultPools"][1]
 
 
 def test_the_zone_is_strict_about_tls(prod: Recording) -> None:
