@@ -328,6 +328,28 @@ def _post_large(client: httpx.Client, device_id: str, token: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
+def test_a_batch_larger_than_nginx_keeps_in_memory_arrives_whole(front: Front) -> None:
+    token = front.api.enrol("pi-batch")
+    reports = [
+        {
+            "device_id": "pi-batch",
+            "event_id": str(uuid.uuid4()),
+            "event_time": datetime.now(UTC).isoformat(),
+            "status": "ok",
+            "message": "x" * 300,
+        }
+        for _ in range(200)
+    ]
+    with front.site.client() as client:
+        answer = client.post(
+            f"https://127.0.0.1:{front.site.ports.https}/api/status",
+            json={"reports": reports},
+            headers={"Host": "fleet.example.com", "Authorization": f"Bearer {token}"},
+        )
+    assert answer.status_code == 200, answer.text
+    assert {row[1] for row in front.api.rows("pi-batch")} == {one["event_id"] for one in reports}
+
+
 def test_what_is_refused_is_refused_in_words_without_a_trace(front: Front) -> None:
     """Everything here passes nginx or is stopped by it; neither says more than it should."""
     cases: dict[str, tuple[bytes, bytes]] = {
