@@ -30,7 +30,7 @@ FLEET = f"fleet.{ZONE}"
 @pytest.fixture
 def origin_port() -> int:
     """The port that stands for 443: one for all origins, each on an address of its own."""
-    return free_port()
+    return free_port("127.0.0.2")
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from sandbox.toolchain.fetched import WORKERD
 from sandbox.world import World
 from tests.contract.conftest import ZONE, RunningCloud
 from tests.contract.origins import OriginServer, origin
+from tests.support.ports import free_port
 
 PROGRAM = World.here().bin / WORKERD.name
 NAME = "overlord-test-witness"
@@ -114,9 +115,10 @@ Nodes = tuple[OriginServer, OriginServer]
 @pytest.fixture
 def nodes(ca_dir: Path) -> Iterator[Nodes]:
     """Both nodes, as the edge reaches them. The first one leads."""
+    port = free_port("127.0.0.2")
     with (
-        origin("vps-01", "127.0.0.1", 0, ca_dir) as one,
-        origin("vps-02", "127.0.0.2", one.port, ca_dir) as two,
+        origin("vps-01", "127.0.0.1", port, ca_dir) as one,
+        origin("vps-02", "127.0.0.2", port, ca_dir) as two,
     ):
         two.leader = False
         yield one, two
