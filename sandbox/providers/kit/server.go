@@ -47,7 +47,10 @@ func Serve[C any](provider Provider[C], args []string) error {
 		return err
 	}
 	s := newServer(provider, log)
-	go s.endOnSignal()
+	// Before the port is told: the engine may be done with the plugin at once.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go s.endOnSignal(signals)
 	if engine != "" {
 		go s.endWithParent(os.Getppid())
 	}
@@ -82,9 +85,7 @@ func newServer[C any](provider Provider[C], log *logger) *server[C] {
 }
 
 // endOnSignal ends the plugin when the engine is done with it: it sends SIGINT, and waits.
-func (s *server[C]) endOnSignal() {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+func (s *server[C]) endOnSignal(signals <-chan os.Signal) {
 	<-signals
 	s.end(0)
 }
