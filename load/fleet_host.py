@@ -1,44 +1,39 @@
 """Where simulated devices live: one more server of the sandbox, with an address a device.
 
-It is on the network of the pair and on the tailnet, so metrics are scraped and logs handed in as
-with real devices. Its processes run in that server's network namespace, with this repository's
-Python.
+It is on the network of the pair, where both nodes scrape the devices. Log lines go over the
+tailnet, each node's from the network of the other: without a relay, which the sandbox does not
+have, a newcomer on the tailnet may take minutes to find a way to a node. Processes run in a
+server's network namespace, with this repository's Python.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import requests
-
 from device.simulator.fleet import Plan
-from sandbox import world as fixed
-from sandbox.machines.daemon import Docker
-from tests.e2e.sandbox_world import REPOSITORY, SandboxWorld, eventually
+from tests.e2e.sandbox_world import REPOSITORY, SandboxWorld
 
 NAME = "fleet-01"
-BOOT_SECONDS = 180
+NODES = ("vps-01", "vps-02")
 END_SECONDS = 20
-_TAILNET = f"{fixed.TAILSCALE_URL}/api/v2/tailnet/sandbox"
 
 
 @dataclass
 class FleetHost:
-    """The server, and what runs in its network.
+    """The fleet's server, and what runs in its network and in the nodes'.
 
     Args:
-        process: process id of its init on this machine.
-        folder: where the processes' output goes.
+        processes: by server, nodes included, the process id of its init on this machine.
+        folder: where the output of what runs goes.
     """
 
-    process: int
+    processes: Mapping[str, int]
     folder: Path
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -46,12 +41,12 @@ class FleetHost:
         """Output of what was started under that name."""
         return self.folder / f"{name}.log"
 
-    def start(self, name: str, *arguments: str) -> None:
-        """Start a command of the simulator in the server's network; it ends with the host."""
+    def start(self, name: str, server: str, *arguments: str) -> None:
+        """Start a command of the simulator in a server's network; it ends with the host."""
         with self.log(name).open("wb") as output:
             self._running[name] = subprocess.Popen(
                 [
-                    *("nsenter", f"--net=/proc/{self.process}/ns/net"),
+                    *("nsenter", f"--net=/proc/{self.processes[server]}/ns/net"),
                     *(sys.executable, "-m", "device.simulator", *arguments),
                 ],
                 cwd=REPOSITORY,
@@ -85,17 +80,16 @@ def fleet_host(world: SandboxWorld, plan: Plan, folder: Path) -> Iterator[tuple[
     folder.mkdir(parents=True, exist_ok=True)
     # One that a killed run left.
     _delete(world)
-    world.order_server(NAME, labels={"role": "simulated-fleet"})
+    ordered = world.order_server(NAME, labels={"role": "simulated-fleet"})
     try:
-        eventually("the fleet's server", lambda: _has_tailscale(world), BOOT_SECONDS)
+        ordered.action.wait_until_finished()
         network = world.servers()[NAME]["public_net"]["ipv6"]["ip"]
         # Clear of the server's own, which is the first.
         first = str(ipaddress.ip_network(network, strict=False)[0x1000])
-        process = int(world.docker("inspect", "--format", "{{.State.Pid}}", _container(world)))
         placed = replace(plan, first_address=first)
-        _add_addresses(process, list(placed.addresses().values()))
-        _join(world)
-        host = FleetHost(process, folder)
+        processes = {server: _process(world, server) for server in (NAME, *NODES)}
+        _add_addresses(processes[NAME], list(placed.addresses().values()))
+        host = FleetHost(processes, folder)
         try:
             yield host, placed
         finally:
@@ -104,17 +98,9 @@ def fleet_host(world: SandboxWorld, plan: Plan, folder: Path) -> Iterator[tuple[
         _delete(world)
 
 
-def _container(world: SandboxWorld) -> str:
-    return world.docker("ps", "--quiet", "--filter", f"label=overlord.server.name={NAME}").strip()
-
-
-def _has_tailscale(world: SandboxWorld) -> bool:
-    if not _container(world):
-        return False
-    # Nothing of ours runs there, so nobody else starts it.
-    world.on_node(NAME, "systemctl", "start", "tailscaled.service", check=False)
-    run = world.on_node(NAME, "tailscale", "status", "--json", check=False)
-    return run.code == 0 and '"NeedsLogin"' in run.text
+def _process(world: SandboxWorld, server: str) -> int:
+    found = world.docker("ps", "--quiet", "--filter", f"label=overlord.server.name={server}")
+    return int(world.docker("inspect", "--format", "{{.State.Pid}}", found.strip()))
 
 
 def _add_addresses(process: int, wanted: list[str]) -> None:
@@ -125,34 +111,9 @@ def _add_addresses(process: int, wanted: list[str]) -> None:
     )  # fmt: skip
 
 
-def _join(world: SandboxWorld) -> None:
-    """Join the tailnet as a device does."""
-    env = world.env
-    create = {"reusable": False, "ephemeral": True, "preauthorized": True, "tags": ["tag:device"]}
-    answer = requests.post(
-        f"{_TAILNET}/keys",
-        json={"capabilities": {"devices": {"create": create}}, "expirySeconds": 600},
-        headers={"Authorization": f"Bearer {env['TAILSCALE_API_KEY']}"},
-        timeout=20,
-    )
-    answer.raise_for_status()
-    script = (
-        "umask 077; cat > /run/tailscale.key && "
-        f"tailscale up --login-server={fixed.HEADSCALE_URL} --auth-key=file:/run/tailscale.key "
-        "--accept-dns=false; code=$?; rm -f /run/tailscale.key; exit $code"
-    )
-    subprocess.run(
-        ["docker", "exec", "--interactive", _container(world), "sh", "-c", script],
-        input=answer.json()["key"], text=True, check=True, timeout=120,
-        env={**os.environ, **Docker(world.world).env},
-    )  # fmt: skip
-
-
 def _delete(world: SandboxWorld) -> None:
     server = world.hetzner.servers.get_by_name(NAME)
     if server is not None:
-        with suppress(AssertionError):  # it may never have booted
-            world.on_node(NAME, "tailscale", "logout", check=False)
         server.delete().wait_until_finished()
 
 

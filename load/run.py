@@ -14,11 +14,10 @@ from device.simulator.fleet import Plan, play
 from device.simulator.recorder import read_record
 from device.simulator.stats import Stats
 from device.simulator.verify import Verdict, compare_api
-from load.fleet_host import FleetHost, mesh_address, reachable
+from load.fleet_host import NAME, NODES, FleetHost, mesh_address, reachable
 from load.usage import Disk, Use, containers, disk_bytes, number
 from tests.e2e.sandbox_world import SandboxWorld, eventually
 
-NODES = ("vps-01", "vps-02")
 LINES_A_SECOND = 0.1
 """Of each device: about a megabyte a day."""
 SCRAPED_SECONDS = 240
@@ -107,7 +106,7 @@ def play_load(
 ) -> Load:
     """Play the fleet on its host until it is scraped and `window` seconds have passed; count."""
     host.start(
-        EXPORTERS, EXPORTERS, "--devices", str(plan.devices), "--prefix", plan.prefix,
+        EXPORTERS, NAME, EXPORTERS, "--devices", str(plan.devices), "--prefix", plan.prefix,
         "--first-address", plan.first_address, "--duration", str(plan.duration_s + 600),
     )  # fmt: skip
     for node in NODES:
@@ -163,9 +162,10 @@ async def _play(
             await devices  # raises what went wrong
         await scraped
         before = {node: disk_bytes(world, node, services) for node in NODES}
-        for node in NODES:
+        for node, other in (NODES, NODES[::-1]):
             host.start(
-                f"logs-{node}", "logs", "--url", f"http://{mesh_address(world, node)}:3100",
+                f"logs-{node}", other, "logs",
+                "--url", f"http://{mesh_address(world, node)}:3100",
                 "--devices", str(plan.devices), "--prefix", plan.prefix,
                 "--rate", str(LINES_A_SECOND), "--duration", str(window),
             )  # fmt: skip
