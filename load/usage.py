@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from tests.e2e.sandbox_world import SandboxWorld
 
@@ -21,7 +22,7 @@ class Use:
         service: its name in the stack.
         memory: the most bytes of its working set, and `memory_limit` what it may use.
         cpu: cores on average, `cpu_peak` in the busiest minute, and `cpu_limit` what it may use.
-        restarts: how often it was started again, ever.
+        restarted: whether it was started in the window.
         killed: whether the kernel ended it for its memory.
     """
 
@@ -32,14 +33,14 @@ class Use:
     cpu: float
     cpu_peak: float
     cpu_limit: float
-    restarts: int
+    restarted: bool
     killed: bool
 
     @property
     def within(self) -> bool:
-        """Whether it stayed below its limits and was never restarted."""
+        """Whether it stayed below its limits and was not restarted."""
         below = self.memory < self.memory_limit and self.cpu < self.cpu_limit
-        return below and not self.restarts and not self.killed
+        return below and not self.restarted and not self.killed
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def containers(world: SandboxWorld, node: str, seconds: int) -> list[Use]:
             cpu=cpu.get(service, 0.0),
             cpu_peak=peak.get(service, 0.0),
             cpu_limit=limit["cpus"],
-            restarts=int(limit["restarts"]),
+            restarted=limit["seconds"] < seconds,
             killed=bool(limit["killed"]),
         )
         for service, limit in sorted(_limits(world, node).items())
@@ -111,7 +112,8 @@ def containers(world: SandboxWorld, node: str, seconds: int) -> list[Use]:
 
 
 def _limits(world: SandboxWorld, node: str) -> dict[str, Mapping[str, float]]:
-    """What Docker itself holds each running container to."""
+    """What Docker itself holds each running container to, and for how many seconds it runs."""
+    now = datetime.now(UTC)
     names = world.on_node(node, "docker", "ps", "--format", "{{.Names}}").text.split()
     mine = [name for name in names if name.startswith(PREFIX)]
     described = json.loads(world.on_node(node, "docker", "inspect", *mine).text)
@@ -119,7 +121,7 @@ def _limits(world: SandboxWorld, node: str) -> dict[str, Mapping[str, float]]:
         one["Name"].lstrip("/").removeprefix(PREFIX).removesuffix(SUFFIX): {
             "memory": one["HostConfig"]["Memory"],
             "cpus": one["HostConfig"]["CpuQuota"] / one["HostConfig"]["CpuPeriod"],
-            "restarts": one["RestartCount"],
+            "seconds": (now - datetime.fromisoformat(one["State"]["StartedAt"])).total_seconds(),
             "killed": one["State"]["OOMKilled"],
         }
         for one in described

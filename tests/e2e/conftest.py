@@ -14,7 +14,7 @@ from tests.e2e.sandbox_world import REPOSITORY, SandboxWorld, command
 # through every kind of weather. Each file builds on the ones before it.
 ORDER = (
     "test_pair",
-    "test_fleet",  # before services are killed on purpose: it wants none restarted
+    "test_fleet",
     "test_monitoring",
     "test_changes",
     "test_changes_of_the_database",

@@ -20,7 +20,7 @@ USE = Use(
     cpu=0.1,
     cpu_peak=0.5,
     cpu_limit=0.5,
-    restarts=0,
+    restarted=False,
     killed=False,
 )
 DISK = Disk(node="vps-01", service="loki", used=10, grew=1, limit=11)
@@ -68,7 +68,7 @@ def test_what_was_dropped_on_the_way_in_is_named_with_its_node(counted: Counted)
     [
         replace(USE, memory=100.0),
         replace(USE, cpu=0.5),
-        replace(USE, restarts=1),
+        replace(USE, restarted=True),
         replace(USE, killed=True),
     ],
 )
