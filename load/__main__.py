@@ -83,7 +83,8 @@ def show(load: Load, console: Console) -> None:
         console.print(
             f"{one.node}: {one.targets} targets of devices, {one.down} failed a scrape; "
             f"{one.series} series, {one.samples:.0f} samples/s; "
-            f"{one.pushed} log lines taken, {one.lines} held; {one.missed} rounds of rules missed"
+            f"{one.pushed} log lines taken, {one.lines} held, {one.refused} pushes refused; "
+            f"{one.missed} rounds of rules missed"
         )
     kept = load.status_bytes * load.devices * DAY_MINUTES * KEPT_DAYS
     console.print(

@@ -20,6 +20,8 @@ from tests.e2e.sandbox_world import SandboxWorld, eventually
 
 LINES_A_SECOND = 0.1
 """Of each device: about a megabyte a day."""
+TOGETHER = 50
+"""Devices that share a push: all come from one address, whose pushes the way in limits."""
 SCRAPED_SECONDS = 240
 """Until every device was found by service discovery and scraped by both nodes."""
 LINES_SECONDS = 60
@@ -36,6 +38,7 @@ class Counted:
         series: in memory.
         samples: scraped a second, of the whole node.
         pushed: log lines that it took from the devices, and `lines` those that its Loki holds.
+        refused: pushes of lines that it did not take.
         missed: rounds of rules that were skipped because one took too long.
     """
 
@@ -45,6 +48,7 @@ class Counted:
     series: int
     samples: float
     pushed: int
+    refused: int
     lines: int
     missed: int
 
@@ -88,6 +92,8 @@ class Load:
                 found.append(f"{one.node}: {one.targets} targets, {one.down} failed a scrape")
             if one.lines != one.pushed:
                 found.append(f"{one.node}: took {one.pushed} lines and holds {one.lines}")
+            if one.refused:
+                found.append(f"{one.node}: {one.refused} pushes of log lines refused")
             if one.missed:
                 found.append(f"{one.node}: {one.missed} rounds of rules were missed")
         over: list[Use | Disk] = [*self.uses, *self.disks]
@@ -114,7 +120,7 @@ def play_load(
         eventually(f"the first device from {node}", reached, 60)
     room = size_for(plan.devices).service_disk_gb
     stats, before = asyncio.run(_play(world, host, plan, window, list(room), say))
-    pushed = {node: _lines_pushed(host.finish(f"logs-{node}", LINES_SECONDS)) for node in NODES}
+    logs = {node: host.finish(f"logs-{node}", LINES_SECONDS) for node in NODES}
     verdict = asyncio.run(
         compare_api(
             read_record(host.folder / "record.jsonl"), plan.base_url,
@@ -126,7 +132,7 @@ def play_load(
         devices=plan.devices,
         stats=stats,
         verdict=verdict,
-        counted=[_count(world, node, plan.prefix, window, pushed[node]) for node in NODES],
+        counted=[_count(world, node, plan.prefix, window, logs[node]) for node in NODES],
         uses=[use for node in NODES for use in containers(world, node, window)],
         disks=[
             Disk(node, name, used, used - before[node][name], room[name] * 1000**3)
@@ -168,6 +174,7 @@ async def _play(
                 "--url", f"http://{mesh_address(world, node)}:3100",
                 "--devices", str(plan.devices), "--prefix", plan.prefix,
                 "--rate", str(LINES_A_SECOND), "--duration", str(window),
+                "--together", str(TOGETHER),
             )  # fmt: skip
         say(f"both nodes scrape all devices; measuring for {window} s")
         await asyncio.wait({devices}, timeout=window)
@@ -192,8 +199,12 @@ def _targets(prefix: str) -> str:
     return f'job=~"device.*",device=~"{prefix}-.+"'
 
 
-def _count(world: SandboxWorld, node: str, prefix: str, seconds: int, pushed: int) -> Counted:
-    """Ask a node's Prometheus and Loki what came in over the last seconds."""
+def _count(world: SandboxWorld, node: str, prefix: str, seconds: int, logs: str) -> Counted:
+    """Ask a node's Prometheus and Loki what came in over the last seconds.
+
+    Args:
+        logs: what the simulator said of its log lines.
+    """
     window = f"[{seconds}s]"
     ask = partial(number, world, node)
     devices = _targets(prefix)
@@ -203,7 +214,8 @@ def _count(world: SandboxWorld, node: str, prefix: str, seconds: int, pushed: in
         down=int(ask(f"count(min_over_time(up{{{devices}}}{window}) == 0)")),
         series=int(ask("prometheus_tsdb_head_series")),
         samples=ask(f"sum(rate(prometheus_tsdb_head_samples_appended_total{window}))"),
-        pushed=pushed,
+        pushed=_said(logs, "lines pushed"),
+        refused=_said(logs, "pushes refused"),
         lines=_lines_held(world, node, prefix),
         missed=int(ask(f"sum(increase(prometheus_rule_group_iterations_missed_total{window}))")),
     )
@@ -219,12 +231,12 @@ def _lines_held(world: SandboxWorld, node: str, prefix: str) -> int:
     return int(found[0]["value"][1]) if found else 0
 
 
-def _lines_pushed(output: str) -> int:
-    """How many lines a run of the simulator says that Loki took."""
+def _said(output: str, count: str) -> int:
+    """A count in the simulator's report; 0 where it is not told."""
     for line in output.splitlines():
-        if line.startswith("lines pushed"):
-            return int(line.split()[2])
-    raise AssertionError(f"no line was taken:\n{output[-2000:]}")
+        if line.startswith(count):
+            return int(line.removeprefix(count).split()[0])
+    return 0
 
 
 def _status_bytes(world: SandboxWorld) -> float:

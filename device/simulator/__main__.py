@@ -159,6 +159,7 @@ def exporters(
 @click.option("--url", required=True, help="Loki, such as http://127.0.0.1:3100")
 @click.option("--devices", default=50, type=click.IntRange(1, MAX_DEVICES))
 @click.option("--rate", default=0.2, help="lines a second of each device")
+@click.option("--together", default=1, help="devices that share a push, as behind one collector")
 @click.option("--duration", default=300.0, type=click.FloatRange(1, MAX_DURATION_S), help="seconds")
 @click.option("--prefix", default="sim")
 @click.option("--ca-file", type=_FILE)
@@ -167,6 +168,7 @@ def logs(
     url: str,
     devices: int,
     rate: float,
+    together: int,
     duration: float,
     prefix: str,
     ca_file: Path | None,
@@ -181,6 +183,7 @@ def logs(
             url,
             lines_per_device_s=rate,
             duration_s=duration,
+            together=together,
             allow_public=allow_public,
             ca_file=ca_file,
         )

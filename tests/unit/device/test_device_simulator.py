@@ -347,7 +347,7 @@ def test_addresses_are_counted_up_from_the_first_and_are_never_public() -> None:
 
 
 async def test_logs_are_pushed_in_lokis_form() -> None:
-    body = json.loads(push_body("sim-00001", 50, 1_795_000_000_000_000_000, random.Random(1)))
+    body = json.loads(push_body(["sim-00001"], 50, 1_795_000_000_000_000_000, random.Random(1)))
     values = [value for stream in body["streams"] for value in stream["values"]]
     assert len(values) == 50
     assert all(len(stamp) == 19 for stamp, _ in values)

@@ -31,6 +31,7 @@ COUNTED = Counted(
     series=300,
     samples=20.0,
     pushed=40,
+    refused=0,
     lines=40,
     missed=0,
 )
@@ -55,6 +56,7 @@ def test_nothing_is_wrong_with_a_run_that_dropped_nothing_within_its_limits() ->
         replace(COUNTED, targets=5),
         replace(COUNTED, down=1),
         replace(COUNTED, lines=39),
+        replace(COUNTED, refused=1),
         replace(COUNTED, missed=1),
     ],
 )
