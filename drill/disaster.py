@@ -18,6 +18,7 @@ from tests.e2e.sandbox_world import Run, SandboxWorld, eventually
 NODES = ("vps-01", "vps-02")
 ROW_BYTES = 1024
 SETTLE_SECONDS = 900
+QUERY_SECONDS = 600
 FILL = """
     DROP TABLE IF EXISTS drill_ballast;
     CREATE TABLE drill_ballast AS SELECT g AS id, (
@@ -64,14 +65,6 @@ class Outcome:
     def as_json(self) -> dict[str, Any]:
         """For a file."""
         return asdict(self)
-
-
-def query(pair: SandboxWorld, sql: str, node: str = NODES[0], timeout: float = 600) -> str:
-    """Ask a node's database as its superuser."""
-    return pair.on_node(
-        node, "docker", "exec", "--user", "999", "overlord-postgres-1",
-        "psql", "-U", "postgres", "-d", "overlord", "-XAtc", sql, timeout=timeout,
-    ).text.strip()  # fmt: skip
 
 
 class Device:
@@ -130,16 +123,18 @@ def posting(devices: list[Device]) -> Iterator[None]:
 
 def fill(pair: SandboxWorld, megabytes: int) -> tuple[str, int]:
     """Put data that does not compress well into the database; returns its digest and the size."""
-    query(pair, FILL.format(rows=megabytes * 1000**2 // ROW_BYTES, parts=ROW_BYTES // 32))
-    return digest(pair), int(query(pair, "SELECT pg_database_size('overlord')"))
+    ballast = FILL.format(rows=megabytes * 1000**2 // ROW_BYTES, parts=ROW_BYTES // 32)
+    pair.query(NODES[0], ballast, timeout=QUERY_SECONDS)
+    return digest(pair), int(pair.query(NODES[0], "SELECT pg_database_size('overlord')"))
 
 
 def digest(pair: SandboxWorld) -> str:
     """Changes with any row of the data."""
-    return query(
-        pair,
+    return pair.query(
+        NODES[0],
         "SELECT count(*) || ' ' || coalesce(sum(hashtextextended(payload, id)::numeric), 0) "
         "FROM drill_ballast",
+        timeout=QUERY_SECONDS,
     )
 
 
@@ -206,7 +201,7 @@ def rehearse(
 def lost_seconds(pair: SandboxWorld, fleet: list[Device], burned: float) -> float:
     """How far back the restored database is: the age at the destruction of the oldest status that
     had been acknowledged before it and is not there."""
-    stored = set(query(pair, STORED).split())
+    stored = set(pair.query(NODES[0], STORED, timeout=QUERY_SECONDS).split())
     missing = [
         when
         for device in fleet

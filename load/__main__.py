@@ -1,8 +1,8 @@
 """`make load`: a whole fleet against the pair, and what every container of both nodes used for it.
 
 500 devices by default, each with an address of its own: both nodes scrape node exporter and Netdata
-of each every 15 seconds, each posts a status a minute through the public name, each hands its log
-lines to both nodes over the tailnet. After the run everything is counted: statuses, scrapes, lines.
+of each every 15 seconds, each posts a status a minute through the public name, and log lines of all
+go to both nodes over the tailnet. After the run everything is counted: statuses, scrapes, lines.
 
 Uses the sandbox that is up, or brings one up, and leaves it up; the devices are retired.
 """
@@ -23,7 +23,7 @@ from rich.table import Table
 from device.simulator.fleet import Plan
 from device.simulator.stats import percentile
 from load.fleet_host import fleet_host
-from load.run import SCRAPED_SECONDS, Load, play_load
+from load.run import SCRAPED_SECONDS, Load, play_load, retire
 from load.usage import Disk, Use
 from sandbox import world as fixed
 from tests.e2e.sandbox_world import SandboxWorld, command
@@ -115,14 +115,6 @@ def as_json(load: Load) -> str:
         },
         indent=1,
     )
-
-
-def retire(world: SandboxWorld, names: list[str]) -> None:
-    """Take the devices out of the fleet again, those that were enrolled."""
-    token = world.output("adminSecrets")["api_operator_token"]
-    for name in names:
-        answer = world.fetch(f"/api/devices/{name}/retire", method="POST", token=token)
-        assert answer.code in (200, 404), answer.text
 
 
 @click.command()

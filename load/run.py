@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -74,12 +74,9 @@ class Load:
     uses: list[Use]
     disks: list[Disk]
     status_bytes: float
-    wrong: list[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "wrong", list(self._wrong()))
-
-    def _wrong(self) -> list[str]:
+    @property
+    def wrong(self) -> list[str]:
         """Whatever was dropped or went over a limit, in words."""
         found = []
         if not self.verdict.good:
@@ -141,6 +138,14 @@ def play_load(
         ],
         status_bytes=_status_bytes(world),
     )
+
+
+def retire(world: SandboxWorld, names: list[str]) -> None:
+    """Take the devices out of the fleet again, those that were enrolled."""
+    token = world.output("adminSecrets")["api_operator_token"]
+    for name in names:
+        answer = world.fetch(f"/api/devices/{name}/retire", method="POST", token=token)
+        assert answer.code in (200, 404), answer.text
 
 
 def _authority(world: SandboxWorld) -> Path:
@@ -245,9 +250,4 @@ def _status_bytes(world: SandboxWorld) -> float:
         "select pg_total_relation_size(tableoid)::float / count(*) from status_history"
         " group by tableoid order by count(*) desc limit 1"
     )
-    return float(
-        world.on_node(
-            NODES[0], "docker", "exec", "overlord-postgres-1",
-            "psql", "-U", "postgres", "-d", "overlord", "-XAtc", sql,
-        ).text
-    )  # fmt: skip
+    return float(world.query(NODES[0], sql))

@@ -64,21 +64,10 @@ class Disk:
         return self.used < self.limit
 
 
-def ask(world: SandboxWorld, node: str, expression: str) -> list[tuple[dict[str, str], float]]:
-    """Ask a node's Prometheus; labels and value of each series."""
-    text = world.on_node(
-        node, "curl", "-s", "--data-urlencode", f"query={expression}",
-        "http://127.0.0.1:9090/api/v1/query",
-    ).text  # fmt: skip
-    answer = json.loads(text)
-    assert answer["status"] == "success", answer
-    return [(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]]
-
-
 def number(world: SandboxWorld, node: str, expression: str) -> float:
     """The only value that an expression has; 0 where it has none."""
-    found = ask(world, node, expression)
-    return found[0][1] if found else 0.0
+    found = world.ask_prometheus(node, expression)
+    return float(found[0][1]) if found else 0.0
 
 
 def containers(world: SandboxWorld, node: str, seconds: int) -> list[Use]:
@@ -86,8 +75,8 @@ def containers(world: SandboxWorld, node: str, seconds: int) -> list[Use]:
 
     def by_service(expression: str) -> dict[str, float]:
         return {
-            labels["name"].removeprefix(PREFIX).removesuffix(SUFFIX): value
-            for labels, value in ask(world, node, expression)
+            labels["name"].removeprefix(PREFIX).removesuffix(SUFFIX): float(value)
+            for labels, value in world.ask_prometheus(node, expression)
         }
 
     mine = f'{{name=~"{PREFIX}.+"}}'

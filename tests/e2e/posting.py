@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 
 from sandbox import world as fixed
 from tests.e2e.sandbox_world import SandboxWorld, eventually
-from tests.e2e.test_pair import query
 
 EVERY_SECONDS = 0.2
 
@@ -125,8 +124,8 @@ def in_sync(pair: SandboxWorld, primary: str, standby: str) -> bool:
 
 def missing(pair: SandboxWorld, node: str, device: Device) -> set[str]:
     """Accepted statuses that a node's database does not have."""
-    found = query(
-        pair, node, f"select event_id from status_history where device_id = '{device.name}'"
+    found = pair.query(
+        node, f"select event_id from status_history where device_id = '{device.name}'"
     ).split()
     return set(device.accepted) - set(found)
 
@@ -134,8 +133,8 @@ def missing(pair: SandboxWorld, node: str, device: Device) -> set[str]:
 def doubled(pair: SandboxWorld, node: str, device: Device) -> int:
     """Statuses that a node's database has more than once."""
     return int(
-        query(
-            pair, node,
+        pair.query(
+            node,
             "select count(*) - count(distinct event_id) from status_history "
             f"where device_id = '{device.name}'",
         )

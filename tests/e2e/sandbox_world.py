@@ -145,6 +145,23 @@ class SandboxWorld:
         """What a node says of itself: `overlordctl status --json`."""
         return dict(json.loads(self.on_node(node, "overlordctl", "status", "--json").text))
 
+    def query(self, node: str, sql: str, *, timeout: float = 120) -> str:
+        """Ask a node's database as its superuser; rows in lines, columns between bars."""
+        return self.on_node(
+            node, "docker", "exec", "overlord-postgres-1",
+            "psql", "-U", "postgres", "-d", "overlord", "-XAtc", sql, timeout=timeout,
+        ).text.strip()  # fmt: skip
+
+    def ask_prometheus(self, node: str, expression: str) -> list[tuple[dict[str, str], str]]:
+        """Ask a node's Prometheus; labels and value of each series."""
+        text = self.on_node(
+            node, "curl", "-s", "--data-urlencode", f"query={expression}",
+            "http://127.0.0.1:9090/api/v1/query",
+        ).text  # fmt: skip
+        answer = json.loads(text)
+        assert answer["status"] == "success", answer
+        return [(one["metric"], one["value"][1]) for one in answer["data"]["result"]]
+
     def docker(self, *arguments: str) -> str:
         """Docker of the sandbox itself, which runs the servers."""
         return Docker(self.world)(*arguments)

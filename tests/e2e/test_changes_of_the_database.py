@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.posting import doubled, in_sync, missing, posting, promotions, roles
 from tests.e2e.sandbox_world import Run, SandboxWorld, eventually, project_copy
-from tests.e2e.test_pair import NODES, enrol, query
+from tests.e2e.test_pair import NODES, enrol
 
 DEVICE = f"pi-changes-{uuid.uuid4().hex[:6]}"
 SETTINGS = Path("stack/postgres/postgresql.conf.j2")
@@ -81,7 +81,7 @@ def change_under_load(pair: SandboxWorld, token: str, project: Path | None, size
         made = container_made(pair, node)
         assert made > began, f"{node} has PostgreSQL's old container"
         assert leader_at(pair, made) != node, f"{node} led while its PostgreSQL was changed"
-        assert query(pair, node, SIZE) == size
+        assert pair.query(node, SIZE) == size
     eventually("a pair in sync", lambda: in_sync(pair, now, follower_of(now)), 90)
     for node in NODES:
         assert missing(pair, node, device) == set()

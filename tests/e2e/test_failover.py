@@ -14,7 +14,7 @@ import pytest
 from sandbox import world as fixed
 from tests.e2e.posting import doubled, in_sync, missing, posting, promotions, roles
 from tests.e2e.sandbox_world import SandboxWorld, eventually
-from tests.e2e.test_pair import enrol, query
+from tests.e2e.test_pair import enrol
 
 # Another one each time, so that the tests can be run again on the same pair.
 DEVICE = f"pi-failover-{uuid.uuid4().hex[:6]}"
@@ -50,7 +50,7 @@ def test_a_write_that_reaches_the_standby_is_passed_on_to_the_primary(
     eventually("a pair in sync", lambda: in_sync(pair, "vps-01", "vps-02"), 90)
     event = str(uuid.uuid4())
     assert report_at(pair, "vps-02", token, event) == (200, "vps-02")
-    found = query(pair, "vps-01", f"select count(*) from status_history where event_id = '{event}'")
+    found = pair.query("vps-01", f"select count(*) from status_history where event_id = '{event}'")
     assert found == "1"
     metrics = pair.on_node("vps-02", "curl", "-s", "http://127.0.0.1:8000/metrics").text
     assert re.search(r"^overlord_api_passed_on_total [1-9]", metrics, re.M)
@@ -94,7 +94,7 @@ def test_the_old_primary_comes_back_as_the_standby_by_itself(pair: SandboxWorld)
     eventually("vps-01 runs", lambda: pair.servers()["vps-01"]["status"] == "running", 60)
     eventually("vps-01 standby, in sync", lambda: in_sync(pair, "vps-02", "vps-01"), 180)
     print(f"\nback as the standby, in sync: {time.monotonic() - began:.1f} s", flush=True)
-    assert query(pair, "vps-01", "select pg_is_in_recovery()") == "t"
+    assert pair.query("vps-01", "select pg_is_in_recovery()") == "t"
     assert pair.fetch("/leader").code == 200
 
 

@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 
 from device.simulator.fleet import Plan
-from load.__main__ import retire
 from load.fleet_host import fleet_host
-from load.run import play_load
+from load.run import play_load, retire
 from sandbox import world as fixed
 from tests.e2e.sandbox_world import SandboxWorld
 

@@ -47,25 +47,6 @@ def enrol(pair: SandboxWorld, device: str) -> str:
     return str(json.loads(answer.text)["token"])
 
 
-def ask_prometheus(
-    pair: SandboxWorld, node: str, expression: str
-) -> list[tuple[dict[str, str], str]]:
-    """Ask a node's Prometheus; labels and value of each series."""
-    text = pair.on_node(
-        node, "curl", "-s", "--data-urlencode", f"query={expression}",
-        "http://127.0.0.1:9090/api/v1/query",
-    ).text  # fmt: skip
-    return [(one["metric"], one["value"][1]) for one in json.loads(text)["data"]["result"]]
-
-
-def query(pair: SandboxWorld, node: str, sql: str) -> str:
-    """Ask a node's database as its superuser."""
-    return pair.on_node(
-        node, "docker", "exec", "overlord-postgres-1",
-        "psql", "-U", "postgres", "-d", "overlord", "-XAtc", sql,
-    ).text.strip()  # fmt: skip
-
-
 def test_both_nodes_are_healthy_and_their_first_boot_names_every_step(pair: SandboxWorld) -> None:
     for node in NODES:
         status = pair.status_of(node)
@@ -156,7 +137,7 @@ def test_a_status_posted_to_the_public_name_is_in_the_primarys_database(
         },
     )
     assert answer.code in (200, 201), answer.text
-    assert query(pair, "vps-01", f"{REPORTED} and event_id = '{event}'") == "1"
+    assert pair.query("vps-01", f"{REPORTED} and event_id = '{event}'") == "1"
 
 
 def test_a_devices_log_lines_come_in_over_the_mesh_and_out_of_the_api(
@@ -206,21 +187,21 @@ def test_the_logs_of_both_nodes_are_in_the_loki_of_each(pair: SandboxWorld) -> N
 def test_the_standby_streams_in_sync_and_has_the_status_too(pair: SandboxWorld) -> None:
     eventually(
         "synchronous replication",
-        lambda: query(pair, "vps-01", "select sync_state from pg_stat_replication") == "sync",
+        lambda: pair.query("vps-01", "select sync_state from pg_stat_replication") == "sync",
         60,
     )
-    assert query(pair, "vps-02", "select pg_is_in_recovery()") == "t"
-    assert query(pair, "vps-02", REPORTED) == "1"
+    assert pair.query("vps-02", "select pg_is_in_recovery()") == "t"
+    assert pair.query("vps-02", REPORTED) == "1"
 
 
 def test_replication_shows_a_certificate_and_comes_over_the_mesh(pair: SandboxWorld) -> None:
-    row = query(
-        pair, "vps-01",
+    row = pair.query(
+        "vps-01",
         "select ssl, client_addr << '100.64.0.0/10' from pg_stat_ssl "
         "join pg_stat_replication using (pid)",
     )  # fmt: skip
     assert row == "t|t"
-    conninfo = query(pair, "vps-02", "select current_setting('primary_conninfo')")
+    conninfo = pair.query("vps-02", "select current_setting('primary_conninfo')")
     assert "sslmode=verify-full" in conninfo
     assert "password=" not in conninfo
 
@@ -233,7 +214,7 @@ def test_the_nodes_reach_each_other_over_the_mesh(pair: SandboxWorld) -> None:
 def test_every_job_of_prometheus_is_up_on_both_nodes(pair: SandboxWorld) -> None:
     def table(node: str) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for labels, value in ask_prometheus(pair, node, 'up{job!~"device.*"}'):
+        for labels, value in pair.ask_prometheus(node, 'up{job!~"device.*"}'):
             found.setdefault(labels["job"], []).append(value)
         return found
 
@@ -254,7 +235,7 @@ def test_the_way_in_answers_both_nodes_probes_and_its_certificates_have_an_end(
 ) -> None:
     for node in NODES:
         for metric, wanted in (("probe_success", 3), ("probe_ssl_earliest_cert_expiry", 3)):
-            samples = ask_prometheus(pair, node, metric)
+            samples = pair.ask_prometheus(node, metric)
             assert len(samples) == wanted, samples
             for labels, value in samples:
                 limit = 0 if metric == "probe_success" else time.time()
@@ -267,7 +248,7 @@ def test_every_container_is_seen_with_its_limit(pair: SandboxWorld) -> None:
         used, limits = (
             {
                 labels["name"]: float(value)
-                for labels, value in ask_prometheus(pair, node, f'container_{metric}{{name!=""}}')
+                for labels, value in pair.ask_prometheus(node, f'container_{metric}{{name!=""}}')
             }
             for metric in ("memory_working_set_bytes", "spec_memory_limit_bytes")
         )
