@@ -25,6 +25,7 @@ from rich.table import Table
 from bench.measure import Cost, cost_of
 from sandbox.cloud.certificates import ensure_ca
 from sandbox.cloud.cloud import Addresses, Setup
+from sandbox.lifecycle import state_backend
 from sandbox.world import REPOSITORY, World, ensure_tokens, vendor_id
 from tests.contract.conftest import RunningCloud
 from tests.contract.fakes import FakeDriver, FakeTailnet
@@ -70,7 +71,7 @@ def environment(cloud: RunningCloud, folder: Path) -> dict[str, str]:
     tokens = cloud.tokens
     return {
         "PATH": os.pathsep.join([str(World.here().bin), os.environ["PATH"]]),
-        "PULUMI_BACKEND_URL": f"file://{folder}/state",
+        "PULUMI_BACKEND_URL": state_backend(folder / "state"),
         "PULUMI_HOME": str(folder / "home"),
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_SKIP_UPDATE_CHECK": "true",

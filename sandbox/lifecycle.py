@@ -148,6 +148,16 @@ def destroy(world: World, progress: Progress) -> None:
         progress.note(f"[yellow]the Docker data was thrown away, because {failure}[/yellow]")
 
 
+def state_backend(folder: Path) -> str:
+    """Return the address of Pulumi's state in a folder.
+
+    Without `metadata=skip` every file has a second one with its attributes, written in place. The
+    program asks for its own state while the engine writes it, and would now and then read an
+    empty one ("failed to load checkpoint: EOF").
+    """
+    return f"file://{folder}?metadata=skip"
+
+
 def environment(world: World) -> dict[str, str]:
     """Return the variables that point Pulumi and the vendors' clients at the sandbox."""
     if not world.tokens.exists():
@@ -156,7 +166,7 @@ def environment(world: World) -> dict[str, str]:
     bundle = str(world.ca_bundle)
     return {
         "PATH": os.pathsep.join([str(world.bin), os.environ.get("PATH", "")]),
-        "PULUMI_BACKEND_URL": f"file://{world.state / 'pulumi'}",
+        "PULUMI_BACKEND_URL": state_backend(world.state / "pulumi"),
         "PULUMI_HOME": str(world.state / "pulumi-home"),
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_SKIP_UPDATE_CHECK": "true",

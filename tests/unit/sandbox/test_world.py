@@ -44,7 +44,7 @@ def test_the_environment_points_pulumi_into_the_state_folder(tmp_path: Path) -> 
     world = World(tmp_path)
     ensure_tokens(world.tokens)
     variables = environment(world)
-    assert variables["PULUMI_BACKEND_URL"] == f"file://{world.state}/pulumi"
+    assert variables["PULUMI_BACKEND_URL"] == f"file://{world.state}/pulumi?metadata=skip"
     assert variables["PATH"].startswith(f"{world.bin}:")
     assert variables["HCLOUD_TOKEN"] == json.loads(world.tokens.read_text())["hcloud"]
 
