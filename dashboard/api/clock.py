@@ -75,12 +75,8 @@ def judge(event_time: datetime, sent_at: datetime | None, received_at: datetime)
             f"The status is {corrected.days} days old; only the last {MAX_AGE.days} days are "
             "taken. Drop it and go on with the next.",
         )
-    return Judged(
-        event_time=received_at - age,
-        observed_at=received_at - corrected if corrected > _NOTHING else received_at,
-        skew=skew,
-        flagged=flagged,
-    )
+    observed_at = received_at - corrected if corrected > _NOTHING else received_at
+    return Judged(received_at - age, observed_at, skew, flagged)
 
 
 def _words(skew: timedelta) -> str:

@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import msgspec
 import psycopg
 from psycopg.rows import dict_row
-from psycopg.types.json import set_json_dumps
+from psycopg.types.json import Jsonb, JsonbBinaryDumper, set_json_dumps
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from pydantic_core import to_json
 
 from dashboard.api.settings import DatabaseSettings
 
@@ -21,8 +22,16 @@ Row = dict[str, object]
 Connection = psycopg.AsyncConnection[dict[str, object]]
 
 
+class _JsonbDumper(JsonbBinaryDumper):
+    """Makes jsonb in one step, where psycopg's asks three times what it is given."""
+
+    def dump(self, obj: Any) -> bytes:
+        return b"\x01" + msgspec.json.encode(obj.obj if isinstance(obj, Jsonb) else obj)
+
+
 # What makes JSON for the database: the compiled one, several times as fast.
-set_json_dumps(to_json)
+set_json_dumps(msgspec.json.encode)
+psycopg.adapters.register_dumper(Jsonb, _JsonbDumper)
 
 
 class Database:

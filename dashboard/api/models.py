@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import msgspec
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -48,7 +51,20 @@ def _can_be_reckoned_with(value: datetime) -> datetime:
     return value
 
 
+def _as_in_a_batch(value: object) -> object:
+    """A text as msgspec reads it, which rounds to microseconds where pydantic cuts the rest off.
+
+    The time is a part of what an event is known by, so it must be the same each time it comes,
+    alone or in a batch.
+    """
+    if isinstance(value, str):
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(value, datetime)
+    return value
+
+
 Text = Annotated[str, AfterValidator(_plain_text)]
+ReportedTime = Annotated[AwareDatetime, BeforeValidator(_as_in_a_batch)]
 # A time that somebody asks for. At the ends of the calendar a day more or less is an error.
 Moment = Annotated[AwareDatetime, AfterValidator(_can_be_reckoned_with)]
 DeviceId = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -68,8 +84,8 @@ class StatusReport(_Strict):
 
     device_id: DeviceId
     event_id: UUID = Field(description="made by the device; the same when it is sent again")
-    event_time: AwareDatetime = Field(description="when it was true, by the device's clock")
-    sent_at: AwareDatetime | None = Field(
+    event_time: ReportedTime = Field(description="when it was true, by the device's clock")
+    sent_at: ReportedTime | None = Field(
         default=None, description="now, by the device's clock; tells a wrong clock from a replay"
     )
     status: Status

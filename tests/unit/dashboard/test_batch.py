@@ -407,6 +407,7 @@ REPORTS = st.fixed_dictionaries(
         "event_id": st.one_of(st.uuids().map(str), st.text(max_size=3)),
         "event_time": st.one_of(
             st.datetimes(timezones=st.timezones()).map(datetime.isoformat),
+            st.sampled_from(["2026-11-27T12:00:00.1234567Z", "2026-11-27T23:59:59.9999999+05:30"]),
             st.integers(-(2**40), 2**40),
             st.text(max_size=5),
         ),
