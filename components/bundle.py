@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
@@ -44,12 +45,14 @@ class BundleFacts:
 
 def bundle_files(settings: Settings, size: Size, facts: BundleFacts) -> dict[str, bytes]:
     """Every file of the bundle by its path."""
-    files = {"bundle.json": _json({"version": 1, "nodes": list(NODES)}), **_agent_files()}
+    files = _agent_files()
     for node in NODES:
         rendered = render_stack(_stack_context(node, settings, size, facts))
         files[f"nodes/{node}/node.json"] = _json(_node_document(node, settings, facts))
         files |= {f"nodes/{node}/{path}": content for path, content in rendered.items()}
-    return files
+    checksums = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    document = {"version": 1, "nodes": list(NODES), "files": checksums}
+    return {"bundle.json": _json(document), **files}
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:

@@ -27,6 +27,7 @@ from overlord.facts.services import (
     trouble,
 )
 from overlord.firstboot import Context
+from overlord.integrity import check_files
 from overlord.layout import expected_of, stack_of
 from overlord.node import Node, read_boot_settings, read_node
 from overlord.paths import Paths
@@ -144,6 +145,22 @@ def logs(service: str, lines: int, follow: bool) -> None:
         _stop(OverlordError(f"no service {service}", f"there are {', '.join(known) or 'none'}"))
     command = stack_of(PATHS, node).logs(service, lines, follow)
     os.execvp(command.args[0], command.args)  # noqa: S606 (takes over the terminal)
+
+
+@main.command()
+def files() -> None:
+    """Compare installed files with their checksums. Ends with 1 when one is not as it was."""
+    found = _guarded(lambda: check_files(PATHS, SystemRunner()))
+    for file in found.files:
+        click.echo(file)
+    if found.changed:
+        _stop(
+            OverlordError(
+                f"{found.changed} installed files are not as they were",
+                "unless it was you: docs/runbooks/compromised.md",
+            )
+        )
+    click.echo("packages and the release in force are as they were installed")
 
 
 @main.group()

@@ -37,6 +37,8 @@ from overlord.host import (
     CERTIFICATE_TIMER,
     CERTIFICATE_UNIT,
     DOCKER_FILE,
+    FILES_TIMER,
+    FILES_UNIT,
     GUARD_UNIT,
     LOGS_UNIT,
     STACK_UNIT,
@@ -170,8 +172,13 @@ def fail2ban(context: Context) -> Notes:
 
 
 def updates(context: Context) -> Notes:
-    """Security updates."""
-    return _converge(context, updates_area())
+    """Security updates, and the check that nothing else changes what is installed."""
+    notes = _converge(context, updates_area())
+    _converge(context, unit_area(FILES_UNIT, FILES_TIMER))
+    host_actions.ensure_running(
+        FILES_TIMER, context.runner, f"see `systemctl status {FILES_TIMER}`"
+    )
+    return notes
 
 
 def certificate(context: Context) -> Notes:

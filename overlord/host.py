@@ -26,6 +26,8 @@ GUARD_UNIT = "overlord-metadata-guard.service"
 CERTIFICATE_UNIT = "overlord-certificate.service"
 CERTIFICATE_TIMER = "overlord-certificate.timer"
 LOGS_UNIT = "overlord-logs.service"
+FILES_UNIT = "overlord-files.service"
+FILES_TIMER = "overlord-files.timer"
 BACKUP_TIMERS = ("overlord-backup.timer", "overlord-restore-test.timer")
 BACKUP_UNITS = (*BACKUP_TIMERS, "overlord-backup.service", "overlord-restore-test.service")
 

@@ -76,6 +76,11 @@ class Paths:
         return self.state / "restore-test.json"
 
     @property
+    def file_check(self) -> Path:
+        """How the last check of the node's files ended."""
+        return self.state / "file-check.json"
+
+    @property
     def tailnet_address(self) -> Path:
         """Last known tailnet address, used while the tailnet is away."""
         return self.state / "tailnet-address"

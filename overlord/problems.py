@@ -27,7 +27,13 @@ class Problem:
 
 def find_problems(facts: Facts) -> tuple[Problem, ...]:
     """All of them, critical ones first."""
-    found = [*_boot(facts), *_services(facts), *_resources(facts), *_connections(facts)]
+    found = [
+        *_boot(facts),
+        *_services(facts),
+        *_resources(facts),
+        *_connections(facts),
+        *_intruders(facts),
+    ]
     return tuple(sorted(found, key=lambda one: (one.severity != "critical", one.code)))
 
 
@@ -156,6 +162,33 @@ def _connections(facts: Facts) -> list[Problem]:
                 "warning",
                 "containers can reach the metadata address",
                 "`sudo systemctl restart overlord-metadata-guard`",
+            )
+        )
+    return found
+
+
+def _intruders(facts: Facts) -> list[Problem]:
+    found = []
+    remedy = "unless it was you: docs/runbooks/compromised.md"
+    if facts.processes_out_of_place:
+        named = ", ".join(facts.processes_out_of_place[:3])
+        found.append(
+            Problem(
+                "process-out-of-place",
+                "warning",
+                f"{len(facts.processes_out_of_place)} processes run a program that lies where "
+                f"anybody may write: {named}",
+                remedy,
+            )
+        )
+    if facts.file_check and facts.file_check.changed:
+        named = ", ".join(facts.file_check.files[:3])
+        found.append(
+            Problem(
+                "files",
+                "warning",
+                f"{facts.file_check.changed} installed files are not as they were: {named}",
+                f"{remedy}; `sudo overlordctl files` looks again",
             )
         )
     return found

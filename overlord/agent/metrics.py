@@ -51,6 +51,11 @@ def _families(view: View, state: State) -> Iterator[Metric]:
         ("overlord_disk_used_ratio", "Used part of the data disk", facts.disk.used_ratio),
         ("overlord_memory_available_bytes", "Memory left", facts.memory.available),
         ("overlord_reboot_required", "1 when updates wait for a reboot", facts.reboot_required),
+        (
+            "overlord_processes_out_of_place",
+            "Processes whose program lies where anybody may write",
+            len(facts.processes_out_of_place),
+        ),
     )
     for name, text, value in simple:
         yield GaugeMetricFamily(name, text, float(value))
@@ -73,6 +78,17 @@ def _families(view: View, state: State) -> Iterator[Metric]:
         )
         yield GaugeMetricFamily(
             "overlord_banned_addresses", "Addresses that fail2ban keeps away", facts.logins.banned
+        )
+    if facts.file_check is not None:
+        yield GaugeMetricFamily(
+            "overlord_files_changed",
+            "Installed files that differ or are gone",
+            facts.file_check.changed,
+        )
+        yield GaugeMetricFamily(
+            "overlord_files_checked_timestamp_seconds",
+            "Last check of the installed files",
+            facts.file_check.time,
         )
     source = GaugeMetricFamily(
         "overlord_certificate_source", "1 for where the certificate comes from", labels=["source"]

@@ -8,6 +8,7 @@ from typing import Any
 from overlord.errors import OverlordError
 from overlord.facts import certificate, postgres, system
 from overlord.facts.logins import Logins, read_logins
+from overlord.facts.processes import out_of_place
 from overlord.facts.services import (
     Container,
     DockerUnavailableError,
@@ -17,6 +18,7 @@ from overlord.facts.services import (
 )
 from overlord.facts.system import Disk, Memory
 from overlord.facts.tailnet import Tailnet, read_tailnet
+from overlord.integrity import FileCheck, read_file_check
 from overlord.journal import BootState, read_boot_state
 from overlord.layout import expected_of
 from overlord.node import Role, read_boot_settings, read_node
@@ -42,10 +44,12 @@ class SlowFacts:
     """acme, origin or self-signed; None before the first."""
     certificate_error: str | None
     """Why the last renewal failed."""
-    """None without a certificate."""
     reboot_required: bool
     logins: Logins | None
     """None while fail2ban does not answer."""
+    processes_out_of_place: tuple[str, ...]
+    file_check: FileCheck | None
+    """None before the first."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,9 @@ class Facts:
     """Tailnet address that the stack was started with."""
     logins: Logins | None = None
     """None while fail2ban does not answer."""
+    processes_out_of_place: tuple[str, ...] = ()
+    file_check: FileCheck | None = None
+    """None before the first."""
     errors: tuple[str, ...] = field(default=())
     """Facts that could not be had, and why."""
 
@@ -113,6 +120,8 @@ def observe_slow(paths: Paths, runner: Runner) -> SlowFacts:
         certificate_error=certificate.last_error(paths),
         reboot_required=(paths.root / "run/reboot-required").exists(),
         logins=read_logins(runner),
+        processes_out_of_place=out_of_place(paths.root),
+        file_check=read_file_check(paths),
     )
 
 

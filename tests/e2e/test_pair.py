@@ -258,6 +258,18 @@ def test_every_container_is_seen_with_its_limit(pair: SandboxWorld) -> None:
             print(f"{node} {name:40} {used[name] / 2**20:7.0f} of {limits[name] / 2**20:5.0f} MiB")
 
 
+def test_installed_files_are_as_they_were_and_no_process_is_out_of_place(
+    pair: SandboxWorld,
+) -> None:
+    for node in NODES:
+        assert "as they were installed" in pair.on_node(node, "overlordctl", "files").text
+        timer = pair.on_node(node, "systemctl", "is-active", "overlord-files.timer")
+        assert timer.text.strip() == "active"
+        status = pair.status_of(node)
+        assert status["file_check"]["changed"] == 0
+        assert status["processes_out_of_place"] == []
+
+
 def test_nothing_but_nginx_and_ssh_answers_from_outside(pair: SandboxWorld) -> None:
     for details in pair.output("nodes").values():
         address = details["ipv4"]

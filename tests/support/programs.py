@@ -16,12 +16,12 @@ import pytest
 from sandbox.machines.daemon import Daemon
 from sandbox.world import World
 
-_SERVER = "overlord-sandbox/server:debian-12"
+SERVER = "overlord-sandbox/server:debian-12"
 # Where a program that this machine lacks can be borrowed from: image, and path in it.
 _IMAGES = {
     "nginx": ("overlord-sandbox/rootfs-services:latest", "/usr/sbin/nginx"),
-    "cloud-init": (_SERVER, "/usr/bin/cloud-init"),
-    "sshd": (_SERVER, "/usr/sbin/sshd"),
+    "cloud-init": (SERVER, "/usr/bin/cloud-init"),
+    "sshd": (SERVER, "/usr/sbin/sshd"),
 }
 
 

@@ -1,5 +1,6 @@
 """The bundle is the same bytes for the same inputs, and any machine can open it."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -71,7 +72,12 @@ def test_an_empty_bundle_is_still_an_archive() -> None:
 
 def test_the_bundle_has_the_agent_and_the_stack_of_both_nodes() -> None:
     files = bundle_files(parse_settings(good(), ALL_TOKENS), SIZES[50], FACTS)
-    assert json.loads(files["bundle.json"]) == {"version": 1, "nodes": list(NODES)}
+    document = json.loads(files.pop("bundle.json"))
+    assert document == {
+        "version": 1,
+        "nodes": list(NODES),
+        "files": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
+    }
     assert "overlord/ctl.py" in files
     assert not [path for path in files if "__pycache__" in path]
     for node, peer in (("vps-01", "vps-02"), ("vps-02", "vps-01")):

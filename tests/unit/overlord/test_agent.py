@@ -27,6 +27,7 @@ from overlord.facts.services import Container
 from overlord.facts.system import Disk
 from overlord.facts.tailnet import Tailnet
 from overlord.files import write_json
+from overlord.integrity import FileCheck
 from overlord.journal import BootState, Step
 from overlord.paths import Paths
 from overlord.problems import find_problems
@@ -215,6 +216,24 @@ def test_metrics_tell_of_failed_logins_and_of_a_guard_that_is_gone(service: Serv
     text = ask(service, "/metrics")[1].decode()
     assert "overlord_login_guard_up 0.0" in text
     assert "overlord_banned_addresses" not in text
+
+
+def test_metrics_tell_of_changed_files_and_of_processes_from_nowhere(service: Service) -> None:
+    show(service, healthy_facts())
+    text = ask(service, "/metrics")[1].decode()
+    assert "overlord_processes_out_of_place 0.0" in text
+    assert "overlord_files_" not in text
+    facts = replace(
+        healthy_facts(),
+        file_check=FileCheck(1_000.0, 2, ("/usr/bin/ls differs", "/usr/sbin/sshd is gone")),
+        processes_out_of_place=("30 /tmp/miner",),
+    )
+    show(service, facts)
+    text = ask(service, "/metrics")[1].decode()
+    assert "overlord_files_changed 2.0" in text
+    assert "overlord_files_checked_timestamp_seconds 1000.0" in text
+    assert "overlord_processes_out_of_place 1.0" in text
+    assert codes(facts) == {"files": "warning", "process-out-of-place": "warning"}
 
 
 def test_an_unknown_path_is_not_found(service: Service) -> None:
