@@ -53,7 +53,7 @@ class SlowFacts:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts(SlowFacts):
     """A node at one moment."""
 
     time: float
@@ -72,26 +72,11 @@ class Facts:
     postgres: bool
     disk: Disk
     memory: Memory
-    tailnet: Tailnet
-    clock_synchronised: bool | None
-    container: bool
-    firewall: bool
-    """Whether ufw's rules are in the kernel."""
-    metadata_guarded: bool
-    certificate_days: float | None
-    certificate_source: str | None
-    certificate_error: str | None
-    reboot_required: bool
     last_change: Event | None
     cut_short: str | None
     """Release whose apply did not come to its end."""
     compose_address: str | None = None
     """Tailnet address that the stack was started with."""
-    logins: Logins | None = None
-    """None while fail2ban does not answer."""
-    processes_out_of_place: tuple[str, ...] = ()
-    file_check: FileCheck | None = None
-    """None before the first."""
     errors: tuple[str, ...] = field(default=())
     """Facts that could not be had, and why."""
 
@@ -150,6 +135,7 @@ def observe(paths: Paths, slow: SlowFacts) -> Facts:
     releases = Releases(paths)
     history = releases.history()
     return Facts(
+        **vars(slow),
         time=time.time(),
         node=name,
         peer=peer,
@@ -164,16 +150,6 @@ def observe(paths: Paths, slow: SlowFacts) -> Facts:
         postgres=postgres.answers(paths.database_socket),
         disk=system.read_disk(paths.root / "var/lib/docker"),
         memory=system.read_memory(paths.root),
-        tailnet=slow.tailnet,
-        clock_synchronised=slow.clock_synchronised,
-        container=slow.container,
-        firewall=slow.firewall,
-        metadata_guarded=slow.metadata_guarded,
-        certificate_days=slow.certificate_days,
-        certificate_source=slow.certificate_source,
-        certificate_error=slow.certificate_error,
-        reboot_required=slow.reboot_required,
-        logins=slow.logins,
         last_change=history[-1] if history else None,
         cut_short=cut_short(paths),
         compose_address=_compose_address(paths),
