@@ -71,6 +71,11 @@ class Paths:
         return self.state / "samples-backup.json"
 
     @property
+    def backup_lock(self) -> Path:
+        """The lock of the data bucket as this node saw it last."""
+        return self.state / "backup-lock.json"
+
+    @property
     def restore_test(self) -> Path:
         """The last restore test on this node."""
         return self.state / "restore-test.json"

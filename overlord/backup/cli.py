@@ -81,6 +81,7 @@ def tend() -> None:
     kind = _guarded(lambda: _manager().tend())
     if kind:
         click.echo(f"{kind} backup done")
+    _guarded(_tend_lock)
     if _guarded(_tend_samples):
         click.echo("snapshot of the metrics stored")
 
@@ -174,6 +175,11 @@ def summary(found: Repository, terms: BackupTerms) -> list[str]:
         f"{stored:.2f} GB in the bucket, about {stored * DOLLARS_A_GIGABYTE:.2f} USD a month, "
         "without the log and without what is hidden",
     ]
+
+
+def _tend_lock() -> None:
+    wanted = read_backup_terms(PATHS, read_boot_settings(PATHS)).lock_days
+    _manager().tend_lock(lambda: _bucket().lock_days(), wanted)
 
 
 def _tend_samples() -> bool:

@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from overlord.backup.repository import Repository, segment_number, segment_of_lsn
+from overlord.backup.repository import (
+    SEGMENT_BYTES,
+    Repository,
+    segment_name,
+    segment_number,
+    segment_of_lsn,
+)
 
 FEWEST = 0.5
 """Part of its rows that a table may have lost since they were last counted."""
@@ -86,9 +92,18 @@ def faults(
         elif segment_of_lsn(found.replayed_lsn) < segment_number(repository.last_segment):
             wrong.append(
                 f"the log ends at {found.replayed_lsn}, before {repository.last_segment}, "
-                "which is in the archive: a piece between is missing or damaged"
+                f"which is in the archive: {_break(found.replayed_lsn, repository.last_segment)} "
+                "is missing or damaged"
             )
     return tuple(dict.fromkeys(wrong))
+
+
+def _break(lsn: str, last_segment: str) -> str:
+    """Which piece of the log a replay wanted next when it ended."""
+    high, _, low = lsn.partition("/")
+    position = int(high, 16) * 2**32 + int(low, 16)
+    wanted = segment_name(last_segment[:8], position // SEGMENT_BYTES)
+    return wanted if position % SEGMENT_BYTES == 0 else f"{wanted} or the piece after it"
 
 
 def _number(value: Any) -> float | None:

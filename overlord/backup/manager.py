@@ -4,22 +4,27 @@ import fcntl
 import json
 import secrets
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from overlord.backup.causes import NOT_ARCHIVED, cause_of, failure, run_tool
 from overlord.backup.examination import faults, parse_found
 from overlord.backup.repository import Kind, Repository, parse_info, unclear
 from overlord.backup.samples import Upload, back_up_samples
 from overlord.backup.schedule import due, missed_today
 from overlord.backup.state import (
+    Lock,
     RestoreTest,
     Samples,
     Watch,
+    read_lock,
     read_restore_test,
     read_samples,
     read_watch,
+    write_lock,
     write_restore_test,
     write_samples,
     write_watch,
@@ -27,9 +32,12 @@ from overlord.backup.state import (
 from overlord.commands.backup import BackupTool
 from overlord.errors import OverlordError
 from overlord.paths import Paths
-from overlord.runner import CommandFailedError, Runner, check
+from overlord.runner import Command, Result, Runner, check
 
 REACH = "check the node's B2 key and that B2 answers; docs/runbooks/backup.md goes through it"
+POSTGRES = "is PostgreSQL up? see `overlordctl logs postgres`"
+LOCK_EVERY = 3600.0
+"""Seconds between two looks at the bucket's lock."""
 FAULTY = "docs/runbooks/backup.md: make a full backup now, and look for what damaged this one"
 
 
@@ -49,8 +57,8 @@ class Manager:
         """What is in the bucket. Raises OverlordError when that is not clear."""
         result = self.runner.run(self.tool.info())
         if result.code:
-            said = (result.errors.strip() or result.output.strip()).splitlines()
-            raise unclear(said[-1] if said else f"pgBackRest ended with {result.code}")
+            said = result.errors.strip() or result.output.strip()
+            raise unclear(said or f"pgBackRest ended with {result.code}")
         return parse_info(result.output)
 
     def tend(self) -> Kind | None:
@@ -95,6 +103,24 @@ class Manager:
             write_samples(self.paths, Samples(self.now(), size))
         return True
 
+    def tend_lock(self, read_days: Callable[[], int], wanted: int) -> None:
+        """Look whether the bucket still locks what goes into it for as long as is set, once an
+        hour. A look that fails is said and written down, and is no error: backups go on.
+
+        Args:
+            read_days: asks the bucket, see `Bucket.lock_days`.
+            wanted: days that are set for it.
+        """
+        before, now = read_lock(self.paths) or Lock(), self.now()
+        if not self.leads() or now - before.tried < LOCK_EVERY:
+            return
+        try:
+            lock = Lock(now, read_days(), wanted, tried=now)
+        except OverlordError as error:
+            lock = replace(before, wanted=wanted, error=error.what, tried=now)
+            self.say(f"{error.what}\n  what to do: {error.remedy}")
+        write_lock(self.paths, lock)
+
     def verify(self) -> RestoreTest:
         """Restore the newest backup into a scratch folder and prove it; what could not be proved
         counts as failed. Raises OverlordError only when another one is at work."""
@@ -114,7 +140,7 @@ class Manager:
             failed = replace(failed, label=repository.newest.label)
             check(self.runner, self.tool.clear_scratch(), FAULTY)
             try:
-                output = check(self.runner, self.tool.examine(), FAULTY).output
+                output = self._run("the restore test", self.tool.examine(), FAULTY).output
             finally:
                 self.runner.run(self.tool.clear_scratch())
             found = parse_found(output)
@@ -139,26 +165,55 @@ class Manager:
         )
 
     def _look(self) -> Repository:
+        self._look_at_archive()
         repository = self.repository()
         if not repository.has_stanza:
             self.say("preparing the repository")
-            check(self.runner, self.tool.stanza_create(), REACH)
+            self._run("preparing the repository", self.tool.stanza_create(), REACH)
         self._write_down(repository)
         return repository
 
+    def _look_at_archive(self) -> Watch:
+        """What waits for the archive, which is known whether the bucket answers or not."""
+        output = self._run("the look at the archive", self.tool.archiver(), POSTGRES).output
+        archiver, now = json.loads(output), self.now()
+        before = read_watch(self.paths) or Watch()
+        cause = cause_of(b64decode(archiver.get("said", "")).decode(errors="replace"))
+        watch = replace(
+            before,
+            archive_seen=now,
+            archive_waiting=int(archiver["waiting"]),
+            archive_oldest_waiting=archiver["oldest_waiting"],
+            archive_last=archiver["last_archived"],
+            # pgBackRest forgets why while it tries again.
+            archive_error=(cause.what if cause else before.archive_error)
+            if archiver["waiting"]
+            else "",
+            tried=now,
+        )
+        write_watch(self.paths, watch)
+        if watch.archive_error:
+            self.say(f"the log does not reach the bucket: {watch.archive_error}")
+        return watch
+
     def _back_up(self, kind: Kind) -> None:
         self.say(f"{kind} backup …")
-        check(self.runner, self.tool.mark(secrets.token_hex(16)), "is PostgreSQL up?")
-        result = self.runner.run(self.tool.backup(kind))
+        work, command = f"the {kind} backup", self.tool.backup(kind)
+        self._run(work, self.tool.mark(secrets.token_hex(16)), POSTGRES)
+        result = self.runner.run(command)
         if result.code:
-            raise CommandFailedError(self.tool.backup(kind), result, REACH)
-        self._write_down(self.repository())
+            error = failure(work, command, result, REACH)
+            stuck = NOT_ARCHIVED in result.errors + result.output
+            if stuck and (why := self._look_at_archive().archive_error):
+                error = OverlordError(f"{error.what}: {why}", error.remedy)
+            raise error
+        self._look()
 
     def _write_down(self, repository: Repository) -> None:
-        archiver = json.loads(check(self.runner, self.tool.archiver(), "is PostgreSQL up?").output)
-        newest, full, now = repository.newest, repository.newest_full, self.now()
-        watch = Watch(
-            seen=now,
+        newest, full = repository.newest, repository.newest_full
+        watch = replace(
+            read_watch(self.paths) or Watch(),
+            seen=self.now(),
             newest=newest.ended if newest else None,
             newest_full=full.ended if full else None,
             backups=len(repository.backups),
@@ -166,12 +221,11 @@ class Manager:
             database_bytes=newest.database_bytes if newest else None,
             stored_bytes=repository.stored_bytes,
             size_ratio=repository.size_ratio,
-            archive_waiting=int(archiver["waiting"]),
-            archive_oldest_waiting=archiver["oldest_waiting"],
-            archive_last=archiver["last_archived"],
-            tried=now,
         )
         write_watch(self.paths, watch)
+
+    def _run(self, work: str, command: Command, remedy: str) -> Result:
+        return run_tool(self.runner, work, command, remedy)
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
@@ -181,6 +235,8 @@ class Manager:
             watch = read_watch(self.paths) or Watch()
             write_watch(self.paths, replace(watch, error=error.what, tried=self.now()))
             raise
+        # Not before the end of it all: a look that went well does not mend a backup that fails.
+        write_watch(self.paths, replace(read_watch(self.paths) or Watch(), error=""))
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily
 
 from overlord.backup.state import (
+    Lock,
     RestoreTest,
     Samples,
     Watch,
+    read_lock,
     read_restore_test,
     read_samples,
     read_watch,
@@ -27,6 +29,8 @@ class BackupCollector:
             yield from _present(_of_watch(watch))
         if samples := read_samples(self._paths):
             yield from _present(_of_samples(samples))
+        if lock := read_lock(self._paths):
+            yield from _present(_of_lock(lock))
         if test := read_restore_test(self._paths):
             yield from _present(_of_test(test))
 
@@ -55,7 +59,7 @@ def _of_watch(watch: Watch) -> tuple[Row, ...]:
         (
             "archive_behind_seconds",
             "Age of the oldest WAL that is not archived yet, at the last look",
-            max(0.0, watch.seen - watch.archive_oldest_waiting)
+            max(0.0, watch.archive_seen - watch.archive_oldest_waiting)
             if watch.archive_oldest_waiting
             else 0.0,
         ),
@@ -72,6 +76,22 @@ def _of_samples(samples: Samples) -> tuple[Row, ...]:
             samples.ended or None,
         ),
         ("metrics_backup_bytes", "Size of that snapshot", samples.bytes),
+    )
+
+
+def _of_lock(lock: Lock) -> tuple[Row, ...]:
+    return (
+        (
+            "backup_lock_seen_timestamp_seconds",
+            "Last look at the bucket's lock",
+            lock.seen or None,
+        ),
+        (
+            "backup_lock_days",
+            "Days that the bucket locks a new object for, 0 without a lock",
+            lock.days if lock.seen else None,
+        ),
+        ("backup_lock_wanted_days", "Days that are set for it", lock.wanted),
     )
 
 

@@ -9,11 +9,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from overlord.backup.causes import cause_of_answer
 from overlord.errors import OverlordError
 from overlord.node import BundleStore
 from overlord.s3 import SYSTEM_TRUST, s3_client
 
 PART_BYTES = 32 * 1024**2
+DAYS_A_YEAR = 365
+NO_LOCK = (
+    "ObjectLockConfigurationNotFoundError",
+    "NoSuchObjectLockConfiguration",
+)
+"""How S3's implementations say that a bucket locks nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +36,8 @@ class Bucket:
 
         try:
             return self._upload(key, source)
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "?")
-            raise OverlordError(
-                f"{key} could not be stored in bucket {self.name}: {code}",
-                "check the node's B2 key and what it may do: docs/operations/production.md",
-            ) from None
-        except BotoCoreError as error:
-            raise OverlordError(
-                f"{key} could not be stored in bucket {self.name}: {type(error).__name__}",
-                "is B2 reachable from the node?",
-            ) from None
+        except (ClientError, BotoCoreError) as error:
+            raise _failed(f"{key} could not be stored in bucket {self.name}", error) from None
 
     def fetch_as_of(self, prefix: str, moment: datetime, folder: Path) -> int:
         """Fetch what was below a prefix at a moment, whatever was hidden or overwritten since;
@@ -56,12 +54,26 @@ class Bucket:
                     for chunk in answer["Body"].iter_chunks(1024**2):
                         file.write(chunk)
         except (ClientError, BotoCoreError) as error:
-            raise OverlordError(
-                f"bucket {self.name} could not be read as of {moment:%Y-%m-%d %H:%M:%S} UTC: "
-                f"{type(error).__name__}",
-                "check the node's B2 key and that B2 answers: `overlordctl backup list`",
-            ) from None
+            as_of = f"as of {moment:%Y-%m-%d %H:%M:%S} UTC"
+            raise _failed(f"bucket {self.name} could not be read {as_of}", error) from None
         return len(wanted)
+
+    def lock_days(self) -> int:
+        """Days that the bucket locks each new object for; 0 without a lock. Raises
+        OverlordError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = self.client.get_object_lock_configuration(Bucket=self.name)
+        except (ClientError, BotoCoreError) as error:
+            if _code(error) in NO_LOCK:
+                return 0
+            raise _failed(f"the lock of bucket {self.name} could not be read", error) from None
+        lock = answer.get("ObjectLockConfiguration", {})
+        rule = lock.get("Rule", {}).get("DefaultRetention", {})
+        if lock.get("ObjectLockEnabled") != "Enabled":
+            return 0
+        return int(rule.get("Days", 0)) + DAYS_A_YEAR * int(rule.get("Years", 0))
 
     def _versions_as_of(self, prefix: str, moment: datetime) -> dict[str, str]:
         """The version in force at a moment, by key; keys that were hidden then are left out."""
@@ -93,6 +105,22 @@ class Bucket:
             self.client.abort_multipart_upload(**upload)
             raise
         return size
+
+
+def _code(error: Exception) -> str:
+    answer: dict[str, Any] = getattr(error, "response", {})
+    return str(answer.get("Error", {}).get("Code", ""))
+
+
+def _failed(what: str, error: Exception) -> OverlordError:
+    """An error of the client, with the cause behind it."""
+    if code := _code(error):
+        message = str(error.response["Error"].get("Message", ""))  # type: ignore[attr-defined]
+        cause = cause_of_answer(code, message)
+        return OverlordError(f"{what}: {cause.what}", cause.remedy)
+    return OverlordError(
+        f"{what}: B2 does not answer ({type(error).__name__})", "is B2 reachable from the node?"
+    )
 
 
 def _parts(source: BinaryIO) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
+from overlord.backup.causes import cause_of
 from overlord.errors import OverlordError
 
 Kind = Literal["full", "diff", "incr"]
@@ -83,7 +84,7 @@ def parse_info(text: str) -> Repository:
         raise unclear("pgBackRest's answer is not understood") from None
     for repo in stanza.get("repo", ()):
         if int(repo["status"]["code"]) not in (0, *_EMPTY):
-            raise unclear(str(repo["status"]["message"]).partition("\n")[0])
+            raise unclear(str(repo["status"]["message"]))
     if code not in (0, *_EMPTY):
         raise unclear(message)
     databases = stanza.get("db") or [{}]
@@ -96,10 +97,13 @@ def parse_info(text: str) -> Repository:
     )
 
 
-def unclear(why: str) -> OverlordError:
-    """The repository gives no clear answer."""
+def unclear(said: str) -> OverlordError:
+    """The repository gives no clear answer: the cause behind what was said instead, or the first
+    line of it."""
+    if cause := cause_of(said):
+        return OverlordError(f"the backup repository cannot be read: {cause.what}", cause.remedy)
     return OverlordError(
-        f"the backup repository cannot be read: {why}",
+        f"the backup repository cannot be read: {said.partition(chr(10))[0]}",
         "check the node's B2 key and that B2 answers: `overlordctl backup list`",
     )
 
@@ -122,6 +126,12 @@ def segment_number(name: str) -> int:
         raise ValueError(f"{name!r} is no name of a WAL segment")
     per_log = 2**32 // SEGMENT_BYTES
     return int(name[8:16], 16) * per_log + int(name[16:24], 16)
+
+
+def segment_name(timeline: str, number: int) -> str:
+    """The name of a piece of the log by its place: the opposite of segment_number."""
+    per_log = 2**32 // SEGMENT_BYTES
+    return f"{timeline}{number // per_log:08X}{number % per_log:08X}"
 
 
 def segment_of_lsn(lsn: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from overlord.backup.causes import run_tool
 from overlord.backup.manager import REACH, Manager
 from overlord.backup.repository import Backup
 from overlord.commands.backup import BackupTool
@@ -108,14 +109,14 @@ class Restore:
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, POSTGRES_USER, POSTGRES_USER)
         command = BackupTool(self.compose).copy(at, folder.absolute(), bool(self.fetch))
-        check(self.runner, command, REACH)
+        run_tool(self.runner, "the restore", command, REACH)
         self.say(f"{folder}/pgdata is a database, shut down; docs/operations/restore.md reads it")
 
     def _in_place(self, at: str | None) -> None:
         tool = BackupTool(self.compose)
         check(self.runner, self.compose.stop_service("postgres"), "see `docker ps`")
         try:
-            output = check(self.runner, tool.restore(at), REACH).output
+            output = run_tool(self.runner, "the restore", tool.restore(at), REACH).output
         finally:
             check(self.runner, self.compose.start("postgres"), "see `docker ps`")
         for note in recovery_notes(output):

@@ -28,6 +28,10 @@ class Watch:
     """Pieces of the log that are not in the archive yet."""
     archive_oldest_waiting: float | None = None
     archive_last: float | None = None
+    archive_seen: float = 0.0
+    """Last look at the archive, which needs no answer of the bucket."""
+    archive_error: str = ""
+    """Why pieces wait; empty when that is not known or none does."""
     error: str = ""
     """Why the last look or the last backup failed; empty when it did not."""
     tried: float = 0.0
@@ -61,7 +65,21 @@ class Samples:
     """Why the last try failed; empty when it did not."""
 
 
-T = TypeVar("T", Watch, RestoreTest, Samples)
+@dataclass(frozen=True)
+class Lock:
+    """The bucket's lock, as this node saw it last."""
+
+    seen: float = 0.0
+    days: int = 0
+    """What the bucket locks each new object for; 0 without a lock."""
+    wanted: int = 0
+    """What is set for it in the release in force."""
+    error: str = ""
+    """Why the last look failed; empty when it did not."""
+    tried: float = 0.0
+
+
+T = TypeVar("T", Watch, RestoreTest, Samples, Lock)
 
 
 def read_watch(paths: Paths) -> Watch | None:
@@ -94,12 +112,23 @@ def write_samples(paths: Paths, samples: Samples) -> None:
     write_json(paths.samples_backup, asdict(samples))
 
 
+def read_lock(paths: Paths) -> Lock | None:
+    """None where this node has never looked."""
+    return _read(paths.backup_lock, Lock)
+
+
+def write_lock(paths: Paths, lock: Lock) -> None:
+    """Remember."""
+    write_json(paths.backup_lock, asdict(lock))
+
+
 def backup_document(paths: Paths) -> dict[str, dict[str, Any] | None]:
     """For the agent's /status: what this node saw, proved and stored last; None for never."""
     parts = {
         "watch": read_watch(paths),
         "restore_test": read_restore_test(paths),
         "samples": read_samples(paths),
+        "lock": read_lock(paths),
     }
     return {name: asdict(part) if part else None for name, part in parts.items()}
 

@@ -111,7 +111,7 @@ def test_a_refused_key_is_named_and_the_snapshot_is_cleared_away(
 ) -> None:
     store = BundleStore(cloud.url("s3"), "eu-central-003", "")
     wrong = open_bucket(store, bucket.name, cloud.tokens.b2_node_key_id, "wrong", trust=cloud.ca)
-    with pytest.raises(OverlordError, match="overlord-data: SignatureDoesNotMatch"):
+    with pytest.raises(OverlordError, match=r"overlord-data: B2 refuses .*SignatureDoesNotMatch"):
         back_up_samples(volume, "vps-01", wrong.upload, NOW, prometheus)
     assert not any((volume / "snapshots").iterdir())
 

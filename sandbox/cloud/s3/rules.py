@@ -71,7 +71,9 @@ _LOCK_HEADERS = (
     "x-amz-object-lock-legal-hold",
     "x-amz-bypass-governance-retention",
 )
-_NODE_BUCKET_CALLS = {("GET", name) for name in ("location", "versions", "uploads", "versioning")}
+_NODE_BUCKET_CALLS = {
+    ("GET", name) for name in ("location", "versions", "uploads", "versioning", "object-lock")
+}
 
 
 _NOT_ENTITLED = access_denied("not entitled")
@@ -118,12 +120,15 @@ def check_bucket(request: S3Request, bucket: BucketFacts | None) -> None:
 
 
 def check_node_rights(request: S3Request) -> None:
-    """Refuse what the nodes' key may not do: it lists, reads, writes and hides objects."""
+    """Refuse what the nodes' key may not do: it lists, reads, writes and hides objects, and sees
+    what the bucket locks by default. It does not see the lock of an object, which takes a right of
+    its own."""
     call = _call(request)
     reads = request.method in ("GET", "HEAD")
     if request.key:
-        changes = "versionId" in request.parameters or call in ("acl", "legal-hold", "retention")
-        allowed = reads or not changes
+        locks = call in ("legal-hold", "retention")
+        changes = "versionId" in request.parameters or call == "acl"
+        allowed = not locks and (reads or not changes)
     else:
         listing = call is None or (request.method, call) in _NODE_BUCKET_CALLS
         allowed = listing if reads else call == "delete"

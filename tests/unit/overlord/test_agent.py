@@ -150,7 +150,7 @@ def test_the_status_tells_of_the_backups_and_of_what_was_never_done(
     service: Service, tmp_path: Path
 ) -> None:
     show(service, healthy_facts())
-    never = {"watch": None, "restore_test": None, "samples": None}
+    never = {"watch": None, "restore_test": None, "samples": None, "lock": None}
     assert json.loads(ask(service, "/status")[1])["backups"] == never
 
     write_watch(Paths(tmp_path), Watch(seen=100.0, newest=90.0, backups=3, error="no bucket"))

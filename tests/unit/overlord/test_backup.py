@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from overlord.agent.metrics import render
 from overlord.agent.state import State
+from overlord.backup.causes import cause_of
 from overlord.backup.cli import parse_moment, summary
 from overlord.backup.examination import Found, faults, parse_found
 from overlord.backup.manager import Manager
@@ -51,6 +52,60 @@ def backup(kind: Kind, age: timedelta, **changes: Any) -> Backup:
 def repository(*backups: Backup, **changes: Any) -> Repository:
     ordered = tuple(sorted(backups, key=lambda one: one.ended))
     return replace(Repository(ordered, True, "77", "000000010000000000000005"), **changes)
+
+
+def refusal(code: str, message: str) -> str:
+    """As pgBackRest passes an answer of S3 on."""
+    return (
+        "ERROR: [039]: unable to load info file '/database/backup/overlord/backup.info':\n"
+        "  ProtocolError: HTTP request failed with 403 (Forbidden):\n"
+        "  *** Response Content ***:\n"
+        f"  <Error>\n      <Code>{code}</Code>\n      <Message>{message}</Message>\n  </Error>\n"
+        "  HINT: has a stanza-create been performed?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "what", "remedy"),
+    [
+        (
+            refusal("AccessDenied", "storage cap exceeded. See the Caps &amp; Alerts page"),
+            "takes no more: storage cap exceeded. See the Caps & Alerts page",
+            "raise the cap",
+        ),
+        (refusal("AccessDenied", "not entitled"), "may not do this", "production.md"),
+        (refusal("InvalidAccessKeyId", "no"), "wrong or revoked", "set a valid key"),
+        (refusal("RequestTimeTooSkewed", "no"), "clock is too far off", "chronyc"),
+        (refusal("NoSuchBucket", "no"), "no such bucket", "pulumi up"),
+        (refusal("InternalError", "later"), "InternalError: later", "status.backblaze.com"),
+        ("HTTP request failed with 503 (Service Unavailable):", "B2 is down", "by itself"),
+        ("TLS error [1:167772454] unexpected eof while reading", "does not answer", "by itself"),
+        ("unable to connect to 'b2.test:443': [111] refused", "does not answer", "by itself"),
+        ("PANIC: write: No space left on device", "disk is full", "df -h"),
+        ("unable to write '/x/backup.manifest': [2] No such file", "disk is full", "df -h"),
+        (
+            "unable to connect to 'dbname='postgres'': connection to server on socket failed",
+            "PostgreSQL of this node",
+            "overlordctl logs postgres",
+        ),
+        ("FormatError: key/value found outside of section at line 1", "decrypted", "nothing"),
+        ("info files exist but do not match the database", "another database", "stop"),
+        ("WAL segment 0000 was not archived before the 60000ms timeout", "log does not", "logs"),
+    ],
+)
+def test_what_pgbackrest_says_is_told_with_its_cause_and_what_to_do(
+    said: str, what: str, remedy: str
+) -> None:
+    cause = cause_of(said)
+    assert cause
+    assert what in cause.what
+    assert remedy in cause.remedy
+    assert "\n" not in cause.what
+
+
+def test_no_cause_is_made_up() -> None:
+    assert cause_of("amcheck found damage") is None
+    assert cause_of("") is None
 
 
 DAY = timedelta(days=1)
@@ -171,7 +226,8 @@ def test_a_sound_database_has_no_fault() -> None:
         ({"canary_written": (NOON - DAY).timestamp()}, "written for the newest backup"),
         ({"rows": {}}, "no table of the application has a row"),
         ({"rows": {"devices": 24, "status_history": 1200}}, "devices has 24 rows and had 50"),
-        ({"replayed_lsn": "0/5000000"}, "a piece between is missing or damaged"),
+        ({"replayed_lsn": "0/5000000"}, "000000010000000000000005 is missing or damaged"),
+        ({"replayed_lsn": "0/4000077"}, "000000010000000000000004 or the piece after it is"),
         ({"replayed_lsn": ""}, "nothing of the log was replayed"),
     ],
 )
@@ -289,6 +345,33 @@ def test_a_failed_backup_is_an_error_and_a_metric_and_old_knowledge_stays(desk: 
     metrics = desk.metrics()
     assert "overlord_backup_failed 1.0" in metrics
     assert "overlord_backup_last_timestamp_seconds 1060.0" in metrics
+
+
+def test_a_look_that_goes_well_does_not_hide_that_the_backup_fails(tmp_path: Path) -> None:
+    during: list[str] = []
+
+    def mark(_: object) -> Result:
+        during.append(node.metrics())
+        return Result(1, "", "PANIC:  could not write: No space left on device")
+
+    node = Desk(tmp_path, **{"pgbackrest-tool mark": mark})
+    for _ in range(2):
+        with pytest.raises(OverlordError, match="the disk is full"):
+            node.manager.back_up("full")
+    assert "overlord_backup_failed 0.0" in during[0]
+    assert "overlord_backup_failed 1.0" in during[1]
+    node.manager.tend()
+    assert "overlord_backup_failed 0.0" in node.metrics()
+
+
+def test_how_far_the_archive_is_behind_is_known_without_the_bucket(desk: Desk) -> None:
+    desk.manager.tend()
+    desk.info, desk.time = Result(0, info(99)), 4900.0
+    with pytest.raises(OverlordError):
+        desk.manager.tend()
+    metrics = desk.metrics()
+    assert "overlord_archive_behind_seconds 4000.0" in metrics
+    assert "overlord_backup_seen_timestamp_seconds 1000.0" in metrics
 
 
 def test_only_one_thing_at_a_time(desk: Desk) -> None:
