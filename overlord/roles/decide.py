@@ -346,7 +346,8 @@ def _fit(facts: RoleFacts, database: Database) -> bool:
     if peer and peer.primary and peer.epoch > facts.lease.seen:
         return False  # an operator made it primary while the arbiter was away
     if facts.lease.cluster is None:
-        return facts.configured == "primary"
+        # A new pair, or an arbiter that has lost its storage and asks who was primary last.
+        return facts.configured == "primary" or facts.epoch > 0
     return facts.lease.cluster == database.system
 
 

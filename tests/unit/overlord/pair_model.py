@@ -46,6 +46,16 @@ class ModelArbiter:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self.started = -inf
+        self.forget()
+
+    def wipe(self) -> None:
+        """Lose the storage. What it may have forgotten is waited for."""
+        self.started = self._clock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing."""
         self.holder: str | None = None
         self.last_holder: str | None = None
         self.epoch = 0
@@ -54,6 +64,7 @@ class ModelArbiter:
         self.cluster: str | None = None
         self.serial = 0
         self.reserved: tuple[str, float] | None = None
+        self.claims: dict[str, tuple[int, int]] = {}
 
     @property
     def running(self) -> str | None:
@@ -93,6 +104,8 @@ class ModelArbiter:
 
     def _acquire(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         node, now = body["node"], self._clock()
+        if self.last_holder is None and (reason := self._first(body)):
+            return self._refuse(reason, self._waking)
         if self.reserved and now >= self.reserved[1]:
             self.reserved = None
         if self.holder not in (None, node) and now < self.until + GUARD:
@@ -106,11 +119,27 @@ class ModelArbiter:
             self.replication = "async"
         self.reserved = None
         self.holder = self.last_holder = node
-        self.epoch += 1
+        self.epoch = max(self.epoch, body["held_epoch"], body["seen_epoch"]) + 1
+        self.claims = {}
         self.serial = 0
         return self._grant()
 
+    @property
+    def _waking(self) -> float:
+        return max(0.0, self.started + TTL + GUARD - self._clock())
+
+    def _first(self, body: dict[str, Any]) -> str | None:
+        """Why a node does not get the first lease of an arbiter that knows nothing."""
+        self.claims[body["node"]] = (body["held_epoch"], body["seen_epoch"])
+        highest = max(epoch for claim in self.claims.values() for epoch in claim)
+        if self._waking:
+            return "waking"
+        first = body["held_epoch"] == highest and (highest > 0 or body["node"] == NODES[0])
+        return None if first else "behind"
+
     def _renew(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if self.last_holder is None:
+            return self._refuse("waking", self._waking)
         if body["epoch"] != self.epoch:
             return self._refuse("superseded")
         if self.holder is None:

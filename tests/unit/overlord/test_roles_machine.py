@@ -118,6 +118,24 @@ def test_an_agent_that_starts_again_keeps_its_right(pair: PairModel) -> None:
     assert (pair.arbiter.epoch, pair.nodes["vps-01"].disk.timeline) == (epoch, 2)
 
 
+def test_an_arbiter_without_memory_gives_the_lease_to_the_last_primary_whichever_it_was(
+    pair: PairModel,
+) -> None:
+    pair.tick(30)
+    pair.nodes["vps-01"].power_off()
+    until_leader(pair, "vps-02", 20)
+    pair.nodes["vps-01"].power_on()
+    pair.tick(30)
+    pair.arbiter.wipe()
+    pair.tick(1)
+    # All that its agent knew in memory is gone with it.
+    pair.nodes["vps-02"].power_off()
+    pair.tick(60)
+    assert leaders(pair) == []
+    pair.nodes["vps-02"].power_on()
+    until_leader(pair, "vps-02", 10)
+
+
 def test_a_frozen_agent_loses_its_role_and_its_server_is_fenced_when_it_thaws(
     pair: PairModel,
 ) -> None:
@@ -178,6 +196,14 @@ class Weather(RuleBasedStateMachine):
     @rule()
     def the_arbiter_goes_or_comes(self) -> None:
         self.pair.arbiter_down = not self.pair.arbiter_down
+
+    @rule()
+    def the_arbiter_loses_its_storage(self) -> None:
+        """Where both nodes know of the last primary. One that has not heard of it can, asked alone,
+        be taken for it; docs/architecture.md says so."""
+        arbiter, nodes = self.pair.arbiter, self.pair.nodes.values()
+        if all(max(node.record.epoch, node.record.seen) >= arbiter.epoch for node in nodes):
+            arbiter.wipe()
 
     @rule()
     def heal_and_settle(self) -> None:
