@@ -19,7 +19,8 @@ from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import read_shared_secrets, share
 from overlord.actions.tls import Tls
 from overlord.arbiter import Arbiter, ArbiterSilentError, ArbiterState, https
-from overlord.backup.repository import parse_info
+from overlord.backup.causes import failure
+from overlord.backup.repository import Repository, parse_info
 from overlord.backup.restore import recovery_notes
 from overlord.commands.accounts import Accounts
 from overlord.commands.backup import BackupTool
@@ -328,15 +329,18 @@ def database(context: Context) -> Notes:
 
 def _restore(context: Context) -> Notes:
     tool = BackupTool(stack_of(context.paths, context.node.name))
+    repository = _repository(context)
+    last_segment = repository.last_segment if repository else ""
     for pause in RESTORE_PAUSES:
         result = context.runner.run(tool.restore(None))
         if result.code == 0:
-            return ["restored the newest backup", *recovery_notes(result.output)]
+            return ["restored the newest backup", *recovery_notes(result.output, last_segment)]
         context.sleep(pause)
-    raise CommandFailedError(
-        tool.restore(None),
-        result,
-        f"the backups are as they were; see docs/operations/disaster-recovery.md, {AGAIN}",
+    error = failure("the restore", tool.restore(None), result, "see the runbook of backups")
+    raise OverlordError(
+        error.what,
+        f"the backups are as they were; {error.remedy}; see "
+        f"docs/operations/disaster-recovery.md, {AGAIN}",
     )
 
 
@@ -353,12 +357,19 @@ def _origin_facts(context: Context, waited: float) -> OriginFacts:
 
 
 def _backup(context: Context) -> Literal["unclear", "none", "exists"]:
-    result = context.runner.run(BackupTool(stack_of(context.paths, context.node.name)).info())
-    try:
-        repository = parse_info(result.output if result.code == 0 else "")
-    except OverlordError:
+    repository = _repository(context)
+    if repository is None:
         return "unclear"
     return "exists" if repository.backups else "none"
+
+
+def _repository(context: Context) -> Repository | None:
+    """What is in the bucket; None where that is not clear."""
+    result = context.runner.run(BackupTool(stack_of(context.paths, context.node.name)).info())
+    try:
+        return parse_info(result.output if result.code == 0 else "")
+    except OverlordError:
+        return None
 
 
 def _arbiters_word(context: Context) -> Literal["none", "silent", "empty", "known"]:

@@ -27,8 +27,10 @@ _OUR_CLOCK = Cause(
     f"`chronyc tracking` shows by how much; {_GOES_ON} when the clock is right",
 )
 _DECRYPTION = Cause(
-    "what is in the bucket cannot be decrypted with this node's backup_cipher_key",
-    "the key is in Pulumi's state: docs/operations/disaster-recovery.md; delete nothing",
+    "what is in the bucket cannot be decrypted: it is damaged, or this node's backup_cipher_key is "
+    "another one",
+    "delete nothing; where `overlordctl backup list` works it is damaged: docs/runbooks/backup.md; "
+    "else compare the key with the one in Pulumi's state",
 )
 _ANOTHER_DATABASE = Cause(
     "the repository belongs to another database than this node's",
@@ -64,6 +66,14 @@ def cause_of_answer(code: str, message: str) -> Cause:
 
 def cause_of(said: str) -> Cause | None:
     """The cause in what a program said; None when nothing in it is known."""
+    if damaged := re.search(
+        r"unable to get (\w{24}):\n\s+repo1: \S+ \[(?:CryptoError|FormatError)\]", said
+    ):
+        return Cause(
+            f"piece {damaged[1]} of the log in the archive is damaged",
+            "make a full backup; a restore `--at` a moment before that piece works: "
+            "docs/runbooks/backup.md",
+        )
     if code := re.search(r"<Code>(\w+)</Code>", said):
         message = re.search(r"<Message>([^<]*)</Message>", said)
         return cause_of_answer(code[1], html.unescape(message[1]) if message else "no word")

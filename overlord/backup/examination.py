@@ -89,13 +89,20 @@ def faults(
     if repository.last_segment:
         if not found.replayed_lsn:
             wrong.append("nothing of the log was replayed")
-        elif segment_of_lsn(found.replayed_lsn) < segment_number(repository.last_segment):
-            wrong.append(
-                f"the log ends at {found.replayed_lsn}, before {repository.last_segment}, "
-                f"which is in the archive: {_break(found.replayed_lsn, repository.last_segment)} "
-                "is missing or damaged"
-            )
+        elif gap := log_gap(found.replayed_lsn, repository.last_segment):
+            wrong.append(gap)
     return tuple(dict.fromkeys(wrong))
+
+
+def log_gap(replayed_lsn: str, last_segment: str) -> str | None:
+    """What is missing between the end of a replay and the newest piece in the archive; None when
+    nothing is. PostgreSQL itself takes a missing piece for the end of the log."""
+    if segment_of_lsn(replayed_lsn) >= segment_number(last_segment):
+        return None
+    return (
+        f"the log ends at {replayed_lsn}, before {last_segment}, which is in the archive: "
+        f"{_break(replayed_lsn, last_segment)} is missing or damaged"
+    )
 
 
 def _break(lsn: str, last_segment: str) -> str:

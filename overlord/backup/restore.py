@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from overlord.backup.causes import run_tool
+from overlord.backup.examination import log_gap
 from overlord.backup.manager import REACH, Manager
 from overlord.backup.repository import Backup
 from overlord.commands.backup import BackupTool
@@ -20,19 +21,28 @@ POSTGRES_USER = 999
 """Of the database's container, which has to write into the folder."""
 
 
-def recovery_notes(output: str) -> list[str]:
-    """What a recovery reported of itself, for people; nothing where it is not understood."""
+def recovery_notes(output: str, last_segment: str = "") -> list[str]:
+    """What a recovery reported of itself, for people; nothing where it is not understood.
+
+    Args:
+        output: what it said.
+        last_segment: newest piece of the log in the archive before a recovery to its end; empty
+            for one to a moment, or when it is not known.
+    """
     for line in output.splitlines():
         try:
             report = json.loads(line)
             size, fetch = int(report["bytes"]), int(report["fetch_seconds"])
             replay, commit = int(report["replay_seconds"]), report["last_commit"]
+            lsn = str(report.get("replayed_lsn") or "")
         except (ValueError, TypeError, KeyError):
             continue
         notes = [f"{size / 1000**2:.0f} MB, fetched in {fetch} s, log replayed in {replay} s"]
         if commit:
             moment = datetime.fromtimestamp(float(commit), UTC)
             notes.append(f"last transaction {moment:%Y-%m-%d %H:%M:%S} UTC")
+        if last_segment and lsn and (gap := log_gap(lsn, last_segment)):
+            notes.append(f"NOT ALL OF THE LOG IS IN IT: {gap}")
         return notes
     return []
 
@@ -114,11 +124,12 @@ class Restore:
 
     def _in_place(self, at: str | None) -> None:
         tool = BackupTool(self.compose)
+        last_segment = "" if at else self.manager.repository().last_segment
         check(self.runner, self.compose.stop_service("postgres"), "see `docker ps`")
         try:
             output = run_tool(self.runner, "the restore", tool.restore(at), REACH).output
         finally:
             check(self.runner, self.compose.start("postgres"), "see `docker ps`")
-        for note in recovery_notes(output):
+        for note in recovery_notes(output, last_segment):
             self.say(note)
         self.say("restored; the agent lets it take writes when this node may")

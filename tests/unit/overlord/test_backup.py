@@ -27,7 +27,7 @@ from overlord.backup.repository import (
     segment_number,
     segment_of_lsn,
 )
-from overlord.backup.restore import Restore
+from overlord.backup.restore import Restore, recovery_notes
 from overlord.backup.samples import Upload
 from overlord.backup.schedule import due
 from overlord.backup.state import read_restore_test, read_watch
@@ -89,6 +89,12 @@ def refusal(code: str, message: str) -> str:
             "overlordctl logs postgres",
         ),
         ("FormatError: key/value found outside of section at line 1", "decrypted", "nothing"),
+        (
+            "ERROR: [042]: raised from local-1 protocol: unable to get 000000010000000000000009:\n"
+            "       repo1: 15-1/0000000100000000/000000010000000000000009-b9.zst [CryptoError] no",
+            "piece 000000010000000000000009 of the log in the archive is damaged",
+            "full backup",
+        ),
         ("info files exist but do not match the database", "another database", "stop"),
         ("WAL segment 0000 was not archived before the 60000ms timeout", "log does not", "logs"),
     ],
@@ -235,6 +241,16 @@ def test_a_database_that_is_not_the_one_backed_up_is_found(
     changes: dict[str, Any], fault: str
 ) -> None:
     assert any(fault in one for one in faults(replace(GOOD, **changes), BACKED_UP, {}))
+
+
+@pytest.mark.parametrize(
+    ("last_segment", "notes"),
+    [("", 2), ("000000010000000000000005", 2), ("000000010000000000000006", 3)],
+)
+def test_a_restore_tells_of_a_gap_in_the_log(last_segment: str, notes: int) -> None:
+    told = recovery_notes(FOUND[0], last_segment)
+    assert len(told) == notes
+    assert ("NOT ALL OF THE LOG" in told[-1]) == (notes == 3)
 
 
 def test_a_table_emptied_before_the_backup_is_found_by_the_last_good_restore() -> None:
@@ -473,7 +489,7 @@ def test_postgresql_comes_back_when_a_restore_in_its_place_fails(tmp_path: Path)
     with pytest.raises(OverlordError):
         job.run()
     verbs = [line.split("compose.yaml ")[1] for line in desk.runner.lines]
-    assert verbs[0] == "stop postgres"
+    assert verbs[1] == "stop postgres"
     assert verbs[-1] == "up --detach --no-deps postgres"
 
 
