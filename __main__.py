@@ -8,7 +8,13 @@ from components.bootstrap import Bootstrap, BootstrapArgs
 from components.bundle import Bundle, BundleArgs, BundleFacts
 from components.cloudflare import ip_ranges
 from components.configuration import load_settings
-from components.credentials import ACME_DNS_TOKEN, NODE_B2_KEY, NODE_B2_KEY_ID
+from components.credentials import (
+    ACME_DNS_TOKEN,
+    NODE_B2_KEY,
+    NODE_B2_KEY_ID,
+    NODE_SECOND_B2_KEY,
+    NODE_SECOND_B2_KEY_ID,
+)
 from components.deploy_key import DeployKey, DeployKeyArgs
 from components.external_checks import ExternalChecks, ExternalChecksArgs
 from components.failover_dns import FailoverDns, FailoverDnsArgs
@@ -39,6 +45,7 @@ secrets = Secrets(
 origin = OriginCertificate(
     "origin", OriginCertificateArgs(settings.zone_id, hostnames, secrets.origin_csr, vendors.edge)
 )
+second_b2_key = (NODE_SECOND_B2_KEY_ID.value() or "", NODE_SECOND_B2_KEY.value() or "")
 documents = {
     node: secrets.document(
         node,
@@ -48,11 +55,12 @@ documents = {
         acme_dns_token=ACME_DNS_TOKEN.value() if settings.acme else None,
         alert_secrets=alert_secrets(settings.alerts, node),
         openbao=settings.openbao,
+        second_b2_key=second_b2_key if settings.backup.second else None,
     )
     for node in NODES
 }
 store = BackupStore("store", BackupStoreArgs(settings.backup, settings.protect))
-buckets = {"data": store.data, "bundles": store.bundles, "logs": store.logs}
+buckets = store.buckets
 
 addresses = make_addresses(settings, vendors)
 public_addresses = {node: {"ipv4": own.ipv4, "ipv6": own.ipv6} for node, own in addresses.items()}

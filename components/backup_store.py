@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pulumi
 
 from components.s3_bucket import LifecycleRule, S3Bucket
-from components.settings import Backup
+from components.settings import Backup, SecondRepository
 
 # A launch ticket's sealed secrets are read once, within the hour.
 _BOOT_DAYS = 1
@@ -27,11 +27,15 @@ class BackupStoreArgs:
 
 
 class BackupStore(pulumi.ComponentResource):
-    """Three buckets: data and bundles under Object Lock, logs without."""
+    """Three buckets: data and bundles under Object Lock, logs without. Where there is a second
+    repository, one more as the first: None where there is not."""
 
     data: pulumi.Output[str]
+    second: pulumi.Output[str] | None
     bundles: pulumi.Output[str]
     logs: pulumi.Output[str]
+    buckets: dict[str, pulumi.Output[str]]
+    """All of them by these names."""
 
     def __init__(
         self, name: str, args: BackupStoreArgs, opts: pulumi.ResourceOptions | None = None
@@ -39,18 +43,25 @@ class BackupStore(pulumi.ComponentResource):
         super().__init__("overlord:index:BackupStore", name, None, opts)
         backup = args.backup
         hidden = backup.hidden_version_days
+        data_rules = [
+            # pgBackRest knows which full backup a later one still needs; age alone does not.
+            LifecycleRule("database/", 0, hidden),
+            LifecycleRule("metrics/", backup.metrics_retention_days, hidden),
+            LifecycleRule("config/", 0, hidden),
+        ]
         self.data = self._bucket(
-            name,
-            "data",
-            args,
-            lock_days=backup.object_lock_days,
-            lifecycle=[
-                # pgBackRest knows which full backup a later one still needs; age alone does not.
-                LifecycleRule("database/", 0, hidden),
-                LifecycleRule("metrics/", backup.metrics_retention_days, hidden),
-                LifecycleRule("config/", 0, hidden),
-            ],
+            name, "data", args, lock_days=backup.object_lock_days, lifecycle=data_rules
         )
+        self.second = None
+        if backup.second:
+            self.second = self._bucket(
+                name,
+                "data",
+                args,
+                lock_days=backup.object_lock_days,
+                lifecycle=data_rules,
+                second=backup.second,
+            )
         self.bundles = self._bucket(
             name,
             "bundles",
@@ -68,7 +79,10 @@ class BackupStore(pulumi.ComponentResource):
             lock_days=0,
             lifecycle=[LifecycleRule("", backup.log_retention_days, 1)],
         )
-        self.register_outputs({"data": self.data, "bundles": self.bundles, "logs": self.logs})
+        self.buckets = {"data": self.data, "bundles": self.bundles, "logs": self.logs}
+        if self.second is not None:
+            self.buckets["second"] = self.second
+        self.register_outputs(self.buckets)
 
     def _bucket(
         self,
@@ -78,17 +92,20 @@ class BackupStore(pulumi.ComponentResource):
         *,
         lock_days: int,
         lifecycle: list[LifecycleRule],
+        second: SecondRepository | None = None,
     ) -> pulumi.Output[str]:
         backup = args.backup
+        place = second or backup
         return S3Bucket(
-            f"{name}-{purpose}",
-            endpoint=backup.endpoint,
-            region=backup.region,
-            name=f"{backup.bucket_prefix}-{purpose}",
+            f"{name}-{'second-' if second else ''}{purpose}",
+            endpoint=place.endpoint,
+            region=place.region,
+            name=f"{place.bucket_prefix}-{purpose}",
             lock_days=lock_days,
             lock_mode=backup.object_lock_mode,
             lifecycle=lifecycle,
             adopt=backup.adopt,
             force_destroy=backup.force_destroy,
+            account="second" if second else "",
             opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
         ).name

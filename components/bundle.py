@@ -35,7 +35,7 @@ class BundleFacts:
     Args:
         addresses: public addresses by node, {ipv4, ipv6}.
         web_proxies: networks whose word on a client's address is believed.
-        buckets: names of the buckets, {data, bundles, logs}.
+        buckets: names of the buckets, {data, bundles, logs}, and second where there is one.
     """
 
     addresses: Mapping[str, Mapping[str, str]]
@@ -152,11 +152,24 @@ def _stack_context(node: str, settings: Settings, size: Size, facts: BundleFacts
             bucket=facts.buckets["data"],
             retention_days=settings.backup.database_retention_days,
         ),
+        second_backup=_second_repository(settings, facts),
         trusted_proxy_cidrs=tuple(sorted(facts.web_proxies)),
         alerts=settings.alerts.channels,
         grafana=settings.grafana,
         openbao=settings.openbao,
         git_mirrors=tuple(GitMirror(mirror.name, mirror.url) for mirror in settings.git_mirrors),
+    )
+
+
+def _second_repository(settings: Settings, facts: BundleFacts) -> BackupRepository | None:
+    second = settings.backup.second
+    if second is None:
+        return None
+    return BackupRepository(
+        endpoint=second.endpoint,
+        region=second.region,
+        bucket=facts.buckets["second"],
+        retention_days=settings.backup.database_retention_days,
     )
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from components.alert_settings import AlertSettings, credential_mistakes
-from components.credentials import ACME_DNS_TOKEN, OPTIONAL_TOKENS, TOKENS
+from components.credentials import ACME_DNS_TOKEN, OPTIONAL_TOKENS, SECOND_TOKENS, TOKENS
 from components.external_check_settings import UPTIMEROBOT_KEY
 from components.setting_base import PROJECT
 from components.setting_checks import arbiter_mistakes, cross_checks, missing_tokens
@@ -72,6 +72,9 @@ def parse_settings(raw: Mapping[str, Any], tokens: Mapping[str, str | None]) -> 
         ]
     if values.get("acme") and not tokens.get(ACME_DNS_TOKEN.variable):
         problems += missing_tokens(tokens, (ACME_DNS_TOKEN,))
+    backup = values.get("backup")
+    if backup and backup.second:
+        problems += missing_tokens(tokens, SECOND_TOKENS)
     checks = values.get("external_checks")
     if checks and not tokens.get(UPTIMEROBOT_KEY.variable):
         problems += missing_tokens(tokens, (UPTIMEROBOT_KEY,))

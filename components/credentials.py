@@ -21,6 +21,26 @@ NODE_B2_KEY_ID = Token(
 NODE_B2_KEY = Token(
     "OVERLORD_NODE_B2_KEY", f"{PROJECT}:nodeB2Key", "nodes' B2 key: no right to delete versions"
 )
+SECOND_B2_KEY_ID = Token(
+    "OVERLORD_SECOND_B2_KEY_ID",
+    f"{PROJECT}:secondB2KeyId",
+    "id of the operator's B2 key at the second repository's account",
+)
+SECOND_B2_KEY = Token(
+    "OVERLORD_SECOND_B2_KEY",
+    f"{PROJECT}:secondB2Key",
+    "operator's B2 key at the second repository's account, for its bucket",
+)
+NODE_SECOND_B2_KEY_ID = Token(
+    "OVERLORD_NODE_SECOND_B2_KEY_ID",
+    f"{PROJECT}:nodeSecondB2KeyId",
+    "id of the nodes' B2 key at the second repository's account",
+)
+NODE_SECOND_B2_KEY = Token(
+    "OVERLORD_NODE_SECOND_B2_KEY",
+    f"{PROJECT}:nodeSecondB2Key",
+    "nodes' B2 key at the second repository's account: no right to delete versions",
+)
 ACME_DNS_TOKEN = Token(
     "OVERLORD_ACME_DNS_TOKEN",
     f"{PROJECT}:acmeDnsToken",
@@ -35,5 +55,13 @@ TOKENS = (
     NODE_B2_KEY_ID,
     NODE_B2_KEY,
 )
-OPTIONAL_TOKENS = (*alert_tokens(NODES), UPTIMEROBOT_KEY, ARBITER_DNS_TOKEN, ACME_DNS_TOKEN)
+SECOND_TOKENS = (SECOND_B2_KEY_ID, SECOND_B2_KEY, NODE_SECOND_B2_KEY_ID, NODE_SECOND_B2_KEY)
+"""Needed where there is a second repository."""
+OPTIONAL_TOKENS = (
+    *alert_tokens(NODES),
+    UPTIMEROBOT_KEY,
+    ARBITER_DNS_TOKEN,
+    ACME_DNS_TOKEN,
+    *SECOND_TOKENS,
+)
 """Needed only by what is asked for."""

@@ -15,8 +15,14 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
-_KEY_ID = ("OVERLORD_B2_KEY_ID", "b2KeyId")
-_KEY = ("OVERLORD_B2_KEY", "b2Key")
+_KEYS = {
+    "": (("OVERLORD_B2_KEY_ID", "b2KeyId"), ("OVERLORD_B2_KEY", "b2Key")),
+    "second": (
+        ("OVERLORD_SECOND_B2_KEY_ID", "secondB2KeyId"),
+        ("OVERLORD_SECOND_B2_KEY", "secondB2Key"),
+    ),
+}
+"""By account: where the key's id and the key are, in the environment and in the configuration."""
 
 _SDK_HEADERS = ("x-amz-sdk-checksum", "x-amz-checksum")
 
@@ -27,23 +33,28 @@ class S3Error(Exception):
     """B2 refused a call; the message names the resource and the remedy."""
 
 
-def s3_client(endpoint: str, region: str, config: Callable[[str], str | None]) -> Any:
+def s3_client(
+    endpoint: str, region: str, config: Callable[[str], str | None], account: str = ""
+) -> Any:
     """A client for one endpoint.
 
     Args:
         endpoint: https address of the S3 interface.
         region: its region.
         config: reads a key of the stack's configuration.
+        account: whose credentials: nothing for the pair's own account, `second` for the second
+            repository's.
 
     Raises:
         S3Error: no credentials.
     """
-    key_id = config(_KEY_ID[1]) or os.environ.get(_KEY_ID[0])
-    key = config(_KEY[1]) or os.environ.get(_KEY[0])
+    id_names, key_names = _KEYS[account]
+    key_id = config(id_names[1]) or os.environ.get(id_names[0])
+    key = config(key_names[1]) or os.environ.get(key_names[0])
     if not key_id or not key:
         raise S3Error(
-            f"no B2 key: `export {_KEY_ID[0]}=… {_KEY[0]}=…` or "
-            f"`pulumi config set --secret overlord:{_KEY_ID[1]}` and overlord:{_KEY[1]}"
+            f"no B2 key: `export {id_names[0]}=… {key_names[0]}=…` or "
+            f"`pulumi config set --secret overlord:{id_names[1]}` and overlord:{key_names[1]}"
         )
     # The engine asks for several resources at once, and a client takes longer to make than to use.
     with _making:
@@ -99,17 +110,18 @@ def error_code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", ""))
 
 
-def explain(error: Exception, what: str) -> S3Error:
+def explain(error: Exception, what: str, account: str = "") -> S3Error:
     """An error that says what was refused and what to do next."""
     code = error_code(error)
+    (key_id, _), (key, _) = _KEYS[account]
     remedies = {
-        "InvalidAccessKeyId": "the key id is wrong: check OVERLORD_B2_KEY_ID",
-        "SignatureDoesNotMatch": "the key is wrong: check OVERLORD_B2_KEY",
+        "InvalidAccessKeyId": f"the key id is wrong: check {key_id}",
+        "SignatureDoesNotMatch": f"the key is wrong: check {key}",
         "AccessDenied": "the key lacks a right: it needs to list, write and delete buckets and "
         "files, and to set retention and lifecycle rules",
-        "403": "the key is wrong or lacks a right: check OVERLORD_B2_KEY_ID and OVERLORD_B2_KEY",
+        "403": f"the key is wrong or lacks a right: check {key_id} and {key}",
         "BucketAlreadyExists": "someone else has a bucket of this name; bucket names are shared "
-        "with the whole world: choose another overlord:backup.bucketPrefix",
+        f"with the whole world: choose another {prefix_setting(account)}",
         "TooManyBuckets": "the account has no room for more buckets: delete one or raise the limit",
     }
     message = (getattr(error, "response", None) or {}).get("Error", {}).get("Message") or ""
@@ -120,6 +132,11 @@ def explain(error: Exception, what: str) -> S3Error:
         f"{f' ({message})' if message else ''}. "
         f"{remedies.get(code, 'run pulumi up again')}"
     )
+
+
+def prefix_setting(account: str) -> str:
+    """The setting that names the buckets at an account."""
+    return f"overlord:backup.{account and f'{account}.'}bucketPrefix"
 
 
 def hide_object(s3: Any, bucket: str, key: str, what: str) -> None:

@@ -23,9 +23,11 @@ from pulumi.dynamic import (
 from pulumi.dynamic import Resource as DynamicResource
 
 from components.dynamic import ConfiguredProvider, changed, replace_on
-from components.s3 import S3Error, error_code, explain, s3_client
+from components.s3 import S3Error, error_code, explain, prefix_setting, s3_client
 
 _IDENTITY = ("endpoint", "region", "name")
+# Whose credentials; absent for the pair's own account.
+_ACCOUNT = "account"
 # What is compared with the live bucket, in the order in which it is written.
 _LIVE = ("versioning", "encryption", "public", "lockDays", "lockMode", "lifecycle")
 _SWITCHES = ("adopt", "forceDestroy")
@@ -99,7 +101,7 @@ class S3BucketProvider(ConfiguredProvider):
         except S3Error:
             raise
         except Exception as error:
-            raise explain(error, f"bucket {name}") from None
+            raise explain(error, f"bucket {name}", props.get(_ACCOUNT, "")) from None
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
         """The bucket as it is now, so that a refresh shows what drifted."""
@@ -110,7 +112,7 @@ class S3BucketProvider(ConfiguredProvider):
         except Exception as error:
             if error_code(error) in _GONE:
                 return ReadResult(None, {})
-            raise explain(error, f"bucket {id_}") from None
+            raise explain(error, f"bucket {id_}", props.get(_ACCOUNT, "")) from None
 
     def update(self, id_: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
         """Write what differs from the live bucket."""
@@ -119,7 +121,7 @@ class S3BucketProvider(ConfiguredProvider):
             self._write(s3, id_, news, _live(s3, id_))
             return UpdateResult({**_kept(news), **_live(s3, id_)})
         except Exception as error:
-            raise explain(error, f"bucket {id_}") from None
+            raise explain(error, f"bucket {id_}", news.get(_ACCOUNT, "")) from None
 
     def delete(self, id_: str, props: dict[str, Any]) -> None:
         """Delete the bucket if it is empty, or with its data if `forceDestroy` says so."""
@@ -138,10 +140,10 @@ class S3BucketProvider(ConfiguredProvider):
             raise
         except Exception as error:
             if error_code(error) not in _GONE:
-                raise explain(error, f"bucket {id_}") from None
+                raise explain(error, f"bucket {id_}", props.get(_ACCOUNT, "")) from None
 
     def _client(self, props: Mapping[str, Any]) -> Any:
-        return s3_client(props["endpoint"], props["region"], self.setting)
+        return s3_client(props["endpoint"], props["region"], self.setting, props.get(_ACCOUNT, ""))
 
     @staticmethod
     def _make(s3: Any, name: str, props: Mapping[str, Any]) -> None:
@@ -159,7 +161,8 @@ class S3BucketProvider(ConfiguredProvider):
         if not _is_empty(s3, name):
             raise S3Error(
                 f"bucket {name} exists in this account and holds data. To take it over, set "
-                "overlord:backup.adopt to true; else choose another overlord:backup.bucketPrefix."
+                "overlord:backup.adopt to true; else choose another "
+                f"{prefix_setting(props.get(_ACCOUNT, ''))}."
             )
         if locked and not _live(s3, name)["lockEnabled"]:
             # Empty and without the lock that only a new bucket can be given: made elsewhere.
@@ -227,6 +230,7 @@ class S3Bucket(DynamicResource, name="S3Bucket"):
         lifecycle: Sequence[LifecycleRule],
         adopt: bool,
         force_destroy: bool,
+        account: str = "",
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__(
@@ -244,6 +248,7 @@ class S3Bucket(DynamicResource, name="S3Bucket"):
                 "lifecycle": [rule.as_property() for rule in lifecycle],
                 "adopt": adopt,
                 "forceDestroy": force_destroy,
+                **({_ACCOUNT: account} if account else {}),
             },
             opts,
         )
@@ -251,7 +256,7 @@ class S3Bucket(DynamicResource, name="S3Bucket"):
 
 def _kept(props: Mapping[str, Any]) -> dict[str, Any]:
     """Properties that no live bucket can tell."""
-    return {name: props[name] for name in (*_IDENTITY, *_SWITCHES) if name in props}
+    return {name: props[name] for name in (*_IDENTITY, _ACCOUNT, *_SWITCHES) if name in props}
 
 
 def _comparable(props: Mapping[str, Any]) -> dict[str, Any]:

@@ -158,8 +158,11 @@ class Secrets(pulumi.ComponentResource):
         acme_dns_token: str | None,
         alert_secrets: Mapping[str, str],
         openbao: bool,
+        second_b2_key: tuple[str, str] | None = None,
     ) -> pulumi.Output[str]:
-        """The node's secrets document: JSON, sorted, the same text for the same secrets."""
+        """The node's secrets document: JSON, sorted, the same text for the same secrets.
+        `second_b2_key` is the id and the key of the second repository, where there is one."""
+        second = dict(zip(("second_b2_key_id", "second_b2_key"), second_b2_key or (), strict=False))
         switched_on = (_OPENBAO_DATABASE, *_OPENBAO_KEPT) if openbao else ()
         entries: dict[str, pulumi.Input[str]] = {
             **{name: self.values[name] for name in (*_SHARED, *switched_on)},
@@ -173,6 +176,7 @@ class Secrets(pulumi.ComponentResource):
             "b2_key_id": b2_key_id,
             "b2_key": b2_key,
             **({"acme_dns_token": acme_dns_token} if acme_dns_token else {}),
+            **second,
             **alert_secrets,
         }
         return pulumi.Output.secret(

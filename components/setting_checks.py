@@ -69,6 +69,25 @@ def cross_checks(values: Mapping[str, Any]) -> list[Problem]:
                 "at least as many days as the lock, or a shorter lock",
             )
         )
+    if backup and backup.second:
+        if backup.second.region == backup.region:
+            problems.append(
+                Problem(
+                    key_of(("backup", "second", "region")),
+                    f"{backup.region} is the region of the first repository; one fault there "
+                    "would take both",
+                    "another region, at an account of its own",
+                )
+            )
+        if backup.second.bucket_prefix == backup.bucket_prefix:
+            problems.append(
+                Problem(
+                    key_of(("backup", "second", "bucketPrefix")),
+                    f"{backup.bucket_prefix} names the first repository's bucket, and names of "
+                    "buckets are shared with the whole world",
+                    f"another one, such as {backup.bucket_prefix[:44]}-second",
+                )
+            )
     if values.get("under_attack") and values.get("manage_zone") is False:
         add(
             "underAttack",

@@ -39,6 +39,22 @@ CLOUDFLARE_URL = "https://api.cloudflare.com/client/v4"
 TAILSCALE_URL = "https://api.tailscale.com"
 
 
+class SecondRepository(Model):
+    """One more copy of the database's backups, at another account."""
+
+    endpoint: Endpoint = Field(
+        description="the S3 endpoint of the second account, in another region than the first, such "
+        "as https://s3.us-west-004.backblazeb2.com"
+    )
+    region: str = Field(
+        pattern=r"^[a-z0-9-]{2,32}$", description="the region of that endpoint, us-west-004"
+    )
+    bucket_prefix: BucketPrefix = Field(
+        description="5 to 51 lower-case letters, digits and dashes, not beginning with b2-, and "
+        "not overlord:backup.bucketPrefix"
+    )
+
+
 class Backup(Model):
     """Where backups, bundles and logs are kept. Durations are in days."""
 
@@ -70,6 +86,14 @@ class Backup(Model):
     )
     hidden_version_days: Days = Field(
         default=15, description="days after which overwritten or deleted versions go, 1 to 3650"
+    )
+    # An empty map is nothing.
+    second: Annotated[SecondRepository | None, BeforeValidator(lambda value: value or None)] = (
+        Field(
+            default=None,
+            description="a map with endpoint, region and bucketPrefix of a second repository in "
+            "another region, or nothing",
+        )
     )
     adopt: bool = Field(
         default=False, description="true to take over buckets of these names that already exist"

@@ -20,8 +20,8 @@ from overlord.actions.secrets import read_shared_secrets, share
 from overlord.actions.tls import Tls
 from overlord.arbiter import Arbiter, ArbiterSilentError, ArbiterState, https
 from overlord.backup.causes import failure
-from overlord.backup.repository import Repository, parse_info
 from overlord.backup.restore import recovery_notes
+from overlord.backup.source import Look, Source, backups_word, choose, look_at
 from overlord.commands.accounts import Accounts
 from overlord.commands.backup import BackupTool
 from overlord.commands.systemd import Systemd
@@ -57,7 +57,7 @@ from overlord.host import (
 )
 from overlord.journal import Journal, read_boot_state, uptime_id
 from overlord.layout import stack_of
-from overlord.node import BootSettings, Node, read_boot_settings, read_node
+from overlord.node import BootSettings, Node, read_backup_terms, read_boot_settings, read_node
 from overlord.paths import Paths
 from overlord.releases import Releases
 from overlord.roles.origin import (
@@ -328,13 +328,17 @@ def database(context: Context) -> Notes:
 
 
 def _restore(context: Context) -> Notes:
-    tool = BackupTool(stack_of(context.paths, context.node.name))
-    repository = _repository(context)
-    last_segment = repository.last_segment if repository else ""
+    source = _source(context)
+    tool = BackupTool(
+        stack_of(context.paths, context.node.name), which=source.which if source else ""
+    )
+    last_segment = source.last_segment if source else ""
+    second = " of the second repository" if source and source.number == 2 else ""
     for pause in RESTORE_PAUSES:
         result = context.runner.run(tool.restore(None))
         if result.code == 0:
-            return ["restored the newest backup", *recovery_notes(result.output, last_segment)]
+            notes = recovery_notes(result.output, last_segment)
+            return [f"restored the newest backup{second}", *notes]
         context.sleep(pause)
     error = failure("the restore", tool.restore(None), result, "see the runbook of backups")
     raise OverlordError(
@@ -353,23 +357,21 @@ def _origin_facts(context: Context, waited: float) -> OriginFacts:
         arbiter=_arbiters_word(context),
         waited=waited,
     )
-    return replace(facts, backup=_backup(context)) if facts.asks_for_backup else facts
+    if not facts.asks_for_backup:
+        return facts
+    return replace(facts, backup=backups_word(_looks(context)))
 
 
-def _backup(context: Context) -> Literal["unclear", "none", "exists"]:
-    repository = _repository(context)
-    if repository is None:
-        return "unclear"
-    return "exists" if repository.backups else "none"
+def _looks(context: Context) -> list[Look]:
+    tool = BackupTool(stack_of(context.paths, context.node.name))
+    count = len(read_backup_terms(context.paths, context.boot).repositories)
+    return look_at(context.runner, tool.of_each(count))
 
 
-def _repository(context: Context) -> Repository | None:
-    """What is in the bucket; None where that is not clear."""
-    result = context.runner.run(BackupTool(stack_of(context.paths, context.node.name)).info())
-    try:
-        return parse_info(result.output if result.code == 0 else "")
-    except OverlordError:
-        return None
+def _source(context: Context) -> Source | None:
+    """Where a restore starts; None where that is not clear any more: then from the first alone."""
+    looks = _looks(context)
+    return choose(looks, None) if backups_word(looks) == "exists" else None
 
 
 def _arbiters_word(context: Context) -> Literal["none", "silent", "empty", "known"]:

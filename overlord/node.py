@@ -71,6 +71,13 @@ class BackupTerms:
     bucket: str
     database_days: int
     lock_days: int
+    second_bucket: str = ""
+    """Of the second repository; empty where there is none."""
+
+    @property
+    def repositories(self) -> tuple[int, ...]:
+        """Numbers of the repositories, the first one first."""
+        return (1, 2) if self.second_bucket else (1,)
 
 
 def read_backup_terms(paths: Paths, boot: BootSettings) -> BackupTerms:
@@ -80,6 +87,7 @@ def read_backup_terms(paths: Paths, boot: BootSettings) -> BackupTerms:
         bucket=data.get("buckets", {}).get("data", ""),
         database_days=int(data.get("database_retention_days", 0)),
         lock_days=int(data.get("object_lock_days", 0)),
+        second_bucket=data.get("buckets", {}).get("second", ""),
     )
 
 

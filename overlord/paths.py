@@ -66,6 +66,11 @@ class Paths:
         return self.state / "backup.json"
 
     @property
+    def second_backup_watch(self) -> Path:
+        """The same of the second repository."""
+        return self.state / "backup-second.json"
+
+    @property
     def samples_backup(self) -> Path:
         """The last snapshot of Prometheus that this node put into the bucket."""
         return self.state / "samples-backup.json"
@@ -84,6 +89,11 @@ class Paths:
     def file_check(self) -> Path:
         """How the last check of the node's files ended."""
         return self.state / "file-check.json"
+
+    @property
+    def second_restore_test(self) -> Path:
+        """The last one of the second repository."""
+        return self.state / "restore-test-second.json"
 
     @property
     def tailnet_address(self) -> Path:

@@ -43,6 +43,8 @@ CONFIGURED_SERVICES = (
 # Those that write to the database, and so run where it takes writes, by a script that they share.
 _LEADER_SERVICES = ("gitea", "openbao")
 _LEADER_SCRIPT = "while-leader.sh"
+# Only there where there is a second repository for the database's backups.
+_SECOND_TOOL = "pgbackrest-repository"
 
 # Containers are not root, so the secrets they mount are readable by this group on the node.
 SECRETS_GID = 64000
@@ -101,6 +103,7 @@ class StackContext:
         retention_size: how much disk Prometheus may fill, such as 60GB.
         environment: name of the deployment, such as prod; a label on every metric and alert.
         backup: where the database's backups are.
+        second_backup: where they are once more, or None.
         own_registry: registry of the images built from this repository; needed without a mirror.
         trusted_proxy_cidrs: networks whose CF-Connecting-IP header is believed; empty for none.
         peer_address: host name or address of the peer on the tailnet; None for its node name.
@@ -122,6 +125,7 @@ class StackContext:
     retention_size: str
     environment: str
     backup: BackupRepository
+    second_backup: BackupRepository | None = None
     own_registry: str | None = None
     trusted_proxy_cidrs: tuple[str, ...] = ()
     peer_address: str | None = None
@@ -159,14 +163,9 @@ class StackContext:
         ):
             if number < 1:
                 raise StackError(f"{field}: {number} is not a positive number")
-        for field, value in (
-            ("backup.endpoint", self.backup.host),
-            ("backup.region", self.backup.region),
-            ("backup.bucket", self.backup.bucket),
-        ):
-            # They stand unquoted in a file of lines.
-            if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", value):
-                raise StackError(f"{field}: {value!r} cannot be written down; see overlord:backup")
+        for name, backup in (("backup", self.backup), ("second_backup", self.second_backup)):
+            if backup:
+                _check_repository(name, backup)
         missing = [name for name in SERVICES if name not in self.limits]
         if missing:
             raise StackError(f"limits: none for {', '.join(missing)}; see stack.limits.limits_for")
@@ -180,6 +179,19 @@ class StackContext:
                     f"trusted_proxy_cidrs: {cidr} would let anyone forge a client address; "
                     "give the networks of the proxy"
                 )
+
+
+def _check_repository(name: str, repository: BackupRepository) -> None:
+    for field, value in (
+        ("endpoint", repository.host),
+        ("region", repository.region),
+        ("bucket", repository.bucket),
+    ):
+        # They stand unquoted in a file of lines.
+        if not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", value):
+            raise StackError(
+                f"{name}.{field}: {value!r} cannot be written down; see overlord:backup"
+            )
 
 
 def render_stack(context: StackContext) -> dict[str, bytes]:
@@ -214,6 +226,7 @@ def _render(context: StackContext, catalogue: Catalogue) -> dict[str, bytes]:
         "node_name": f"{context.node}.{context.domain}",
         "environment": context.environment,
         "backup": context.backup,
+        "second_backup": context.second_backup,
         "fleet_size": context.fleet_size,
         "retention_days": context.retention_days,
         "retention_size": context.retention_size,
@@ -236,6 +249,8 @@ def _render(context: StackContext, catalogue: Catalogue) -> dict[str, bytes]:
         rendered = _render_folder(environment, service, variables)
         if service == "grafana":
             rendered |= render_dashboards()
+        if service == "postgres" and context.second_backup:
+            rendered |= _second_repository(environment, variables)
         if service in _LEADER_SERVICES:
             script = STACK_DIR / "leader" / _LEADER_SCRIPT
             rendered[f"{service}/{_LEADER_SCRIPT}"] = script.read_bytes()
@@ -253,6 +268,14 @@ def _render(context: StackContext, catalogue: Catalogue) -> dict[str, bytes]:
     files["compose.yaml"] = compose.encode()
     files["secrets.json"] = _secrets_of(compose)
     return dict(sorted(files.items()))
+
+
+def _second_repository(
+    environment: Environment, variables: Mapping[str, object]
+) -> dict[str, bytes]:
+    """What PostgreSQL's folder holds besides where there is a second repository."""
+    text = environment.get_template(f"second/{_SECOND_TOOL}.j2").render(variables)
+    return {f"postgres/{_SECOND_TOOL}": text.encode()}
 
 
 def _render_folder(

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from overlord.backup.leadership import leads
-from overlord.backup.manager import Manager
+from overlord.backup.manager import Manager, in_turn
 from overlord.backup.objects import Bucket, open_bucket
 from overlord.backup.repository import Repository
 from overlord.backup.restore import Restore
+from overlord.backup.state import forget_second
 from overlord.commands.backup import BackupTool
 from overlord.errors import OverlordError
 from overlord.layout import stack_of
@@ -40,18 +41,28 @@ def backup() -> None:
 @click.option("--full", is_flag=True, help="A full one, whatever there is already.")
 def now(full: bool) -> None:
     """Make a backup now, on the node that leads."""
-    kind = _guarded(lambda: _manager().back_up("full" if full else None))
-    click.echo(f"{kind} backup done")
+
+    def work(manager: Manager) -> None:
+        kind = manager.back_up("full" if full else None)
+        click.echo(f"{kind} backup done{_in(manager)}")
+
+    _guarded(lambda: in_turn(_managers(), work))
 
 
 @backup.command("list")
 def list_() -> None:
     """All backups, how long they are kept, and what they cost."""
-    found = _guarded(lambda: _manager().repository())
     terms = _guarded(lambda: read_backup_terms(PATHS, read_boot_settings(PATHS)))
-    Console().print(backup_table(found))
-    for line in summary(found, terms):
-        click.echo(line)
+
+    def show(manager: Manager) -> None:
+        found = manager.repository()
+        if manager.tool.which:
+            click.echo(f"repository {manager.number}")
+        Console().print(backup_table(found))
+        for line in summary(found, terms):
+            click.echo(line)
+
+    _guarded(lambda: in_turn(_managers(), show))
 
 
 @backup.command()
@@ -62,28 +73,41 @@ def verify(standby_only: bool) -> None:
     if standby_only and leads():
         click.echo("this node leads; the standby runs the restore test")
         return
-    test = _guarded(lambda: _manager().verify())
-    for fault in test.faults:
-        click.echo(f"fault: {fault}", err=True)
-    if not test.ok:
+
+    def prove(manager: Manager) -> bool:
+        test = manager.verify()
+        for fault in test.faults:
+            click.echo(f"fault{_in(manager)}: {fault}", err=True)
+        if test.ok:
+            age = test.recovery_point_age
+            behind = "no transaction in it" if age is None else f"{age:.0f} s behind the start"
+            size, took = test.bytes / GIGABYTE, test.seconds
+            click.echo(f"{test.label}{_in(manager)} is good: {size:.2f} GB, {took:.0f} s, {behind}")
+        return test.ok
+
+    if not all(_guarded(lambda: in_turn(_managers(), prove))):
         click.echo("overlordctl: the backup is not proved good: docs/runbooks/backup.md", err=True)
         sys.exit(1)
-    age = test.recovery_point_age
-    behind = "no transaction in it" if age is None else f"{age:.0f} s behind the start"
-    click.echo(
-        f"{test.label} is good: {test.bytes / GIGABYTE:.2f} GB, {test.seconds:.0f} s, {behind}"
-    )
 
 
 @backup.command(hidden=True)
 def tend() -> None:
     """Look after the backups; run by a timer."""
-    kind = _guarded(lambda: _manager().tend())
-    if kind:
-        click.echo(f"{kind} backup done")
+
+    def work(manager: Manager) -> None:
+        if kind := manager.tend():
+            click.echo(f"{kind} backup done{_in(manager)}")
+
+    managers = _guarded(_managers)
+    if len(managers) == 1:
+        forget_second(PATHS)
+    # What follows is of the first repository's bucket: the second one may be away.
+    failed = _failed(lambda: in_turn(managers, work))
     _guarded(_tend_lock)
     if _guarded(_tend_samples):
         click.echo("snapshot of the metrics stored")
+    if failed:
+        sys.exit(1)
 
 
 @click.command()
@@ -119,7 +143,9 @@ def restore(
                     "--bucket-as-of needs --to", "look at the copy before you put it in force"
                 )
             fetch = _fetch_as_of(parse_moment(bucket_as_of))
-        job = Restore(PATHS, runner, compose, _manager(), moment, to, click.echo, fetch)
+        first, *more = _managers()
+        second = more[0] if more else None
+        job = Restore(PATHS, runner, compose, first, moment, to, click.echo, fetch, second)
         for line in job.plan():
             click.echo(line)
         if dry_run:
@@ -179,14 +205,14 @@ def summary(found: Repository, terms: BackupTerms) -> list[str]:
 
 def _tend_lock() -> None:
     wanted = read_backup_terms(PATHS, read_boot_settings(PATHS)).lock_days
-    _manager().tend_lock(lambda: _bucket().lock_days(), wanted)
+    _managers()[0].tend_lock(lambda: _bucket().lock_days(), wanted)
 
 
 def _tend_samples() -> bool:
     def upload(key: str, source: BinaryIO) -> int:
         return _bucket().upload(key, source)
 
-    return _manager().tend_samples(upload, read_boot_settings(PATHS).node)
+    return _managers()[0].tend_samples(upload, read_boot_settings(PATHS).node)
 
 
 def _fetch_as_of(moment: datetime) -> Callable[[Path], int]:
@@ -200,14 +226,37 @@ def _bucket() -> Bucket:
     return open_bucket(read_node(PATHS, boot).bundles, name, key_id, key)
 
 
-def _manager() -> Manager:
-    compose = stack_of(PATHS, read_boot_settings(PATHS).node)
-    return Manager(PATHS, SystemRunner(), BackupTool(compose), leads, click.echo)
+def _managers() -> tuple[Manager, ...]:
+    """One for each repository, the first one first."""
+    boot = read_boot_settings(PATHS)
+    tool = BackupTool(stack_of(PATHS, boot.node))
+    count = len(read_backup_terms(PATHS, boot).repositories)
+    return tuple(
+        Manager(PATHS, SystemRunner(), one, leads, click.echo, number=number)
+        for number, one in enumerate(tool.of_each(count), 1)
+    )
+
+
+def _in(manager: Manager) -> str:
+    return f" in repository {manager.number}" if manager.tool.which else ""
 
 
 def _guarded(work: Callable[[], T]) -> T:
     try:
         return work()
     except OverlordError as error:
-        click.echo(f"overlordctl: {error.what}\n  what to do: {error.remedy}", err=True)
+        _say(error)
         sys.exit(1)
+
+
+def _failed(work: Callable[[], object]) -> bool:
+    try:
+        work()
+    except OverlordError as error:
+        _say(error)
+        return True
+    return False
+
+
+def _say(error: OverlordError) -> None:
+    click.echo(f"overlordctl: {error.what}\n  what to do: {error.remedy}", err=True)

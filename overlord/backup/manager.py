@@ -5,16 +5,18 @@ import json
 import secrets
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from overlord.backup.causes import NOT_ARCHIVED, cause_of, failure, run_tool
 from overlord.backup.examination import faults, parse_found
-from overlord.backup.repository import Kind, Repository, parse_info, unclear
+from overlord.backup.repository import Kind, Repository
 from overlord.backup.samples import Upload, back_up_samples
 from overlord.backup.schedule import due, missed_today
+from overlord.backup.source import read_repository
 from overlord.backup.state import (
     Lock,
     RestoreTest,
@@ -41,9 +43,12 @@ LOCK_EVERY = 3600.0
 FAULTY = "docs/runbooks/backup.md: make a full backup now, and look for what damaged this one"
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Manager:
-    """The backups of one node."""
+    """The backups of one node in one repository."""
 
     paths: Paths
     runner: Runner
@@ -52,14 +57,12 @@ class Manager:
     """Whether this node may take writes."""
     say: Callable[[str], object] = print
     now: Callable[[], float] = time.time
+    number: int = 1
+    """Of the repository."""
 
     def repository(self) -> Repository:
         """What is in the bucket. Raises OverlordError when that is not clear."""
-        result = self.runner.run(self.tool.info())
-        if result.code:
-            said = result.errors.strip() or result.output.strip()
-            raise unclear(said or f"pgBackRest ended with {result.code}")
-        return parse_info(result.output)
+        return read_repository(self.runner, self.tool)
 
     def tend(self) -> Kind | None:
         """Look at the repository and the archive, and make the backup that is due; returns its
@@ -125,10 +128,10 @@ class Manager:
         """Restore the newest backup into a scratch folder and prove it; what could not be proved
         counts as failed. Raises OverlordError only when another one is at work."""
         with self.alone():
-            before = read_restore_test(self.paths) or RestoreTest()
+            before = read_restore_test(self.paths, self.number) or RestoreTest()
             began = self.now()
             test = self._prove(before, began)
-            write_restore_test(self.paths, test)
+            write_restore_test(self.paths, test, self.number)
             return test
 
     def _prove(self, before: RestoreTest, began: float) -> RestoreTest:
@@ -177,7 +180,7 @@ class Manager:
         """What waits for the archive, which is known whether the bucket answers or not."""
         output = self._run("the look at the archive", self.tool.archiver(), POSTGRES).output
         archiver, now = json.loads(output), self.now()
-        before = read_watch(self.paths) or Watch()
+        before = read_watch(self.paths, self.number) or Watch()
         cause = cause_of(b64decode(archiver.get("said", "")).decode(errors="replace"))
         watch = replace(
             before,
@@ -191,7 +194,7 @@ class Manager:
             else "",
             tried=now,
         )
-        write_watch(self.paths, watch)
+        write_watch(self.paths, watch, self.number)
         if watch.archive_error:
             self.say(f"the log does not reach the bucket: {watch.archive_error}")
         return watch
@@ -212,7 +215,7 @@ class Manager:
     def _write_down(self, repository: Repository) -> None:
         newest, full = repository.newest, repository.newest_full
         watch = replace(
-            read_watch(self.paths) or Watch(),
+            read_watch(self.paths, self.number) or Watch(),
             seen=self.now(),
             newest=newest.ended if newest else None,
             newest_full=full.ended if full else None,
@@ -222,7 +225,7 @@ class Manager:
             stored_bytes=repository.stored_bytes,
             size_ratio=repository.size_ratio,
         )
-        write_watch(self.paths, watch)
+        write_watch(self.paths, watch, self.number)
 
     def _run(self, work: str, command: Command, remedy: str) -> Result:
         return run_tool(self.runner, work, command, remedy)
@@ -232,11 +235,14 @@ class Manager:
         try:
             yield
         except OverlordError as error:
-            watch = read_watch(self.paths) or Watch()
-            write_watch(self.paths, replace(watch, error=error.what, tried=self.now()))
+            watch = replace(
+                read_watch(self.paths, self.number) or Watch(), error=error.what, tried=self.now()
+            )
+            write_watch(self.paths, watch, self.number)
             raise
         # Not before the end of it all: a look that went well does not mend a backup that fails.
-        write_watch(self.paths, replace(read_watch(self.paths) or Watch(), error=""))
+        watch = read_watch(self.paths, self.number) or Watch()
+        write_watch(self.paths, replace(watch, error=""), self.number)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -251,3 +257,20 @@ class Manager:
                     "wait for its end: `systemctl status overlord-backup overlord-restore-test`",
                 ) from None
             yield
+
+
+def in_turn(managers: Sequence[Manager], work: Callable[[Manager], T]) -> list[T]:
+    """Do something with each repository. One that fails keeps no other from it; what failed is
+    raised at the end, as OverlordError."""
+    done, failed = [], []
+    for manager in managers:
+        try:
+            done.append(work(manager))
+        except OverlordError as error:
+            failed.append((manager.number, error))
+    if failed and len(managers) == 1:
+        raise failed[0][1]
+    if failed:
+        said = "; ".join(f"repository {number}: {error.what}" for number, error in failed)
+        raise OverlordError(said, failed[0][1].remedy)
+    return done

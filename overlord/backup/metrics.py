@@ -1,6 +1,6 @@
 """Backups and restore tests as Prometheus metrics, from what was written down."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily
 
@@ -25,16 +25,20 @@ class BackupCollector:
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Nothing for what this node has never done."""
-        if watch := read_watch(self._paths):
-            yield from _present(_of_watch(watch))
+        watches = {number: read_watch(self._paths, number) for number in REPOSITORIES}
+        yield from _by_repository({n: _of_watch(one) for n, one in watches.items() if one})
+        if seen := [one for one in watches.values() if one]:
+            # There is one archive queue, whatever the repositories.
+            yield from _present(_of_archive(max(seen, key=lambda one: one.archive_seen)))
         if samples := read_samples(self._paths):
             yield from _present(_of_samples(samples))
         if lock := read_lock(self._paths):
             yield from _present(_of_lock(lock))
-        if test := read_restore_test(self._paths):
-            yield from _present(_of_test(test))
+        tests = {number: read_restore_test(self._paths, number) for number in REPOSITORIES}
+        yield from _by_repository({n: _of_test(one) for n, one in tests.items() if one})
 
 
+REPOSITORIES = (1, 2)
 Row = tuple[str, str, float | None]
 
 
@@ -42,6 +46,18 @@ def _present(rows: tuple[Row, ...]) -> Iterator[GaugeMetricFamily]:
     for name, text, value in rows:
         if value is not None:
             yield GaugeMetricFamily(f"overlord_{name}", text, float(value))
+
+
+def _by_repository(rows: Mapping[int, tuple[Row, ...]]) -> Iterator[GaugeMetricFamily]:
+    families: dict[str, GaugeMetricFamily] = {}
+    for number, of_one in rows.items():
+        for name, text, value in of_one:
+            if value is not None:
+                family = families.setdefault(
+                    name, GaugeMetricFamily(f"overlord_{name}", text, labels=["repository"])
+                )
+                family.add_metric([str(number)], float(value))
+    yield from families.values()
 
 
 def _of_watch(watch: Watch) -> tuple[Row, ...]:
@@ -55,6 +71,11 @@ def _of_watch(watch: Watch) -> tuple[Row, ...]:
         ("backup_database_bytes", "Database in the newest backup", watch.database_bytes),
         ("backup_stored_bytes", "All backups in the bucket", watch.stored_bytes),
         ("backup_size_ratio", "Newest size to what was usual", watch.size_ratio),
+    )
+
+
+def _of_archive(watch: Watch) -> tuple[Row, ...]:
+    return (
         ("archive_waiting_segments", "WAL not archived yet", watch.archive_waiting),
         (
             "archive_behind_seconds",

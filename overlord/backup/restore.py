@@ -10,8 +10,8 @@ from pathlib import Path
 from overlord.backup.causes import run_tool
 from overlord.backup.examination import log_gap
 from overlord.backup.manager import REACH, Manager
-from overlord.backup.repository import Backup
-from overlord.commands.backup import BackupTool
+from overlord.backup.source import Source, choose, look_at
+from overlord.commands.backup import BackupTool, Which
 from overlord.commands.compose import Compose
 from overlord.errors import OverlordError
 from overlord.paths import Paths
@@ -54,7 +54,8 @@ class Restore:
     Args:
         at: the moment to go back to, None for the newest.
         to: folder of this machine for a copy, None for the database's own place.
-        fetch: fetches the repository as it was at an earlier moment into a folder, and returns
+        second: the backups in the second repository, where there is one.
+        fetch: fetches the first repository as it was at a moment before into a folder, and returns
             how many objects; None to use the repository as it is.
     """
 
@@ -66,19 +67,25 @@ class Restore:
     to: Path | None
     say: Callable[[str], object]
     fetch: Callable[[Path], int] | None = None
+    second: Manager | None = None
 
     def plan(self) -> list[str]:
         """What would be done. Raises OverlordError when it cannot be."""
         if self.fetch:
             # What is in the bucket now may be an intruder's work.
             return [f"from the bucket as it was, into {self.to}; nothing else is touched"]
-        source = self._source()
+        found = self._source()
+        source = found.backup
         ended = datetime.fromtimestamp(source.ended, UTC).strftime("%Y-%m-%d %H:%M:%S")
         goal = f"{self.at:%Y-%m-%d %H:%M:%S}" if self.at else "the end of the archived log"
         lines = [
             f"from {source.kind} backup {source.label} of {ended} UTC, "
             f"{source.database_bytes / 1000**3:.2f} GB, the log replayed to {goal}",
         ]
+        if found.which:
+            lines.append(f"that backup is in repository {found.number}")
+        if found.unread:
+            lines.append(f"the other repository is left out: {found.unread.what}")
         if self.to:
             return [*lines, f"into {self.to}; the running database is not touched"]
         return [
@@ -97,20 +104,23 @@ class Restore:
             else:
                 self._in_place(at)
 
-    def _source(self) -> Backup:
-        backups = self.manager.repository().backups
-        if self.at:
-            backups = tuple(one for one in backups if one.ended < self.at.timestamp())
-        if not backups:
+    def _source(self) -> Source:
+        managers = (self.manager, *([self.second] if self.second else []))
+        source = choose(look_at(self.runner, [one.tool for one in managers]), self.at)
+        if source is None:
             before = f" before {self.at:%Y-%m-%d %H:%M:%S} UTC" if self.at else ""
             raise OverlordError(
                 f"there is no backup{before}", "`overlordctl backup list` shows what there is"
             )
-        return backups[-1]
+        return source
+
+    def _which(self) -> Which:
+        return self._source().which if self.second else ""
 
     def _copy(self, at: str | None, folder: Path) -> None:
         if folder.exists() and any(folder.iterdir()):
             raise OverlordError(f"{folder} is not empty", "give an empty or new folder")
+        tool = BackupTool(self.compose, "" if self.fetch else self._which())
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chown(folder, POSTGRES_USER, POSTGRES_USER)
         if self.fetch:
@@ -118,13 +128,14 @@ class Restore:
             self.say(f"fetched {count} objects")
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, POSTGRES_USER, POSTGRES_USER)
-        command = BackupTool(self.compose).copy(at, folder.absolute(), bool(self.fetch))
+        command = tool.copy(at, folder.absolute(), bool(self.fetch))
         run_tool(self.runner, "the restore", command, REACH)
         self.say(f"{folder}/pgdata is a database, shut down; docs/operations/restore.md reads it")
 
     def _in_place(self, at: str | None) -> None:
-        tool = BackupTool(self.compose)
-        last_segment = "" if at else self.manager.repository().last_segment
+        source = self._source()
+        tool = BackupTool(self.compose, source.which)
+        last_segment = "" if at else source.last_segment
         check(self.runner, self.compose.stop_service("postgres"), "see `docker ps`")
         try:
             output = run_tool(self.runner, "the restore", tool.restore(at), REACH).output

@@ -82,24 +82,38 @@ class Lock:
 T = TypeVar("T", Watch, RestoreTest, Samples, Lock)
 
 
-def read_watch(paths: Paths) -> Watch | None:
+def read_watch(paths: Paths, repository: int = 1) -> Watch | None:
     """None where this node has never looked."""
-    return _read(paths.backup_watch, Watch)
+    return _read(_watch(paths, repository), Watch)
 
 
-def write_watch(paths: Paths, watch: Watch) -> None:
+def write_watch(paths: Paths, watch: Watch, repository: int = 1) -> None:
     """Remember."""
-    write_json(paths.backup_watch, asdict(watch))
+    write_json(_watch(paths, repository), asdict(watch))
 
 
-def read_restore_test(paths: Paths) -> RestoreTest | None:
+def read_restore_test(paths: Paths, repository: int = 1) -> RestoreTest | None:
     """None where there was never a test."""
-    return _read(paths.restore_test, RestoreTest)
+    return _read(_test(paths, repository), RestoreTest)
 
 
-def write_restore_test(paths: Paths, test: RestoreTest) -> None:
+def write_restore_test(paths: Paths, test: RestoreTest, repository: int = 1) -> None:
     """Remember."""
-    write_json(paths.restore_test, asdict(test))
+    write_json(_test(paths, repository), asdict(test))
+
+
+def forget_second(paths: Paths) -> None:
+    """Where there is no second repository any more, nobody speaks of it."""
+    for path in (paths.second_backup_watch, paths.second_restore_test):
+        path.unlink(missing_ok=True)
+
+
+def _watch(paths: Paths, repository: int) -> Path:
+    return paths.backup_watch if repository == 1 else paths.second_backup_watch
+
+
+def _test(paths: Paths, repository: int) -> Path:
+    return paths.restore_test if repository == 1 else paths.second_restore_test
 
 
 def read_samples(paths: Paths) -> Samples | None:

@@ -1,14 +1,20 @@
 """What the database's own container does for its backups."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from overlord.commands.compose import Compose
 from overlord.runner import Command
 
 TOOL = "/etc/overlord/postgres/pgbackrest-tool"
+REPOSITORY = "/etc/overlord/postgres/pgbackrest-repository"
+"""Runs a command with one of two repositories or with both; there only where there are two."""
+Which = Literal["", "1", "2", "both"]
+"""Which repositories; nothing where there is only one."""
 SCRATCH = "/var/lib/postgresql/data/restore-test"
 """Where the restore test works, on the database's volume and beside the database."""
+_ALONE: tuple[Which, ...] = ("1", "2")
 _GENTLY = ("nice", "-n", "15", "ionice", "-c", "3")
 _HOURS = 3600.0
 _ANSWER = 300.0
@@ -20,6 +26,7 @@ class BackupTool:
     """Commands of pgbackrest-tool, in the running database's container or in one of its own."""
 
     compose: Compose
+    which: Which = ""
 
     def info(self) -> Command:
         """What is in the repository, as JSON. In a container of its own: the database may be down
@@ -56,7 +63,8 @@ class BackupTool:
         """Put the database back in its place while its server is stopped."""
         target = ("--at", at) if at else ()
         return self.compose.run_once(
-            "database-tool", "database-tool", "restore", *target, timeout=12 * _HOURS
+            *("database-tool", *self._repositories, "database-tool", "restore", *target),
+            timeout=12 * _HOURS,
         )
 
     def copy(self, at: str | None, folder: Path, repository: bool) -> Command:
@@ -66,13 +74,25 @@ class BackupTool:
         if repository:
             target = (*target, "--repository", "/copy/repository")
         return self.compose.run_once(
-            *("database-tool", TOOL, "recover", "/copy/pgdata", *target),
+            *("database-tool", *self._repositories, TOOL, "recover", "/copy/pgdata", *target),
             volume=f"{folder}:/copy",
             timeout=12 * _HOURS,
         )
 
     def _beside(self, *args: str, prefix: tuple[str, ...] = (), timeout: float) -> Command:
-        return self.compose.execute("postgres", *prefix, TOOL, *args, timeout=timeout)
+        tool = (*prefix, *self._repositories, TOOL)
+        return self.compose.execute("postgres", *tool, *args, timeout=timeout)
 
     def _alone(self, *args: str, prefix: tuple[str, ...] = (), timeout: float) -> Command:
-        return self.compose.run_once("database-tool", *prefix, TOOL, *args, timeout=timeout)
+        tool = (*prefix, *self._repositories, TOOL)
+        return self.compose.run_once("database-tool", *tool, *args, timeout=timeout)
+
+    def of_each(self, count: int) -> "tuple[BackupTool, ...]":
+        """One for each of so many repositories, the first one first."""
+        if count == 1:
+            return (self,)
+        return tuple(replace(self, which=which) for which in _ALONE[:count])
+
+    @property
+    def _repositories(self) -> tuple[str, ...]:
+        return (REPOSITORY, self.which) if self.which else ()

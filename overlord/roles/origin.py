@@ -29,8 +29,9 @@ class OriginFacts:
     """Not configured; does not answer; knows of no database; knows one."""
     waited: float
     """Seconds."""
-    backup: Literal["unread", "unclear", "none", "exists"] = "unread"
-    """Not looked for; no clear answer; the repository can be read and holds none; it holds one."""
+    backup: Literal["unread", "unclear", "second", "none", "exists"] = "unread"
+    """Not looked for; no clear answer; none of the first repository, and the second holds one; the
+    repositories can be read and hold none; one of them holds one, and nothing hides a newer one."""
 
     @property
     def asks_for_backup(self) -> bool:
@@ -104,6 +105,14 @@ def decide_origin(facts: OriginFacts) -> Origin:
             facts,
             "the backup repository cannot be read, so nobody can say whether the pair has a backup",
             "check the node's B2 key and that B2 answers: `sudo overlordctl backup list`",
+        )
+    if facts.backup == "second":
+        return _wait(
+            facts,
+            "the first backup repository cannot be read: it may hold more than the second",
+            "check the node's B2 key and that B2 answers: `sudo overlordctl backup list`; if the "
+            f"first one is lost for good, and so is the database of {name}, `sudo overlordctl "
+            "restore --yes` takes the second",
         )
     if facts.backup == "exists":
         if peer:

@@ -67,7 +67,8 @@ class Node:
         return f"{error.value.what} | {error.value.remedy}"
 
     def metric(self, name: str) -> float:
-        line = re.search(rf"^{name} (\S+)$", render(State(), self.paths).decode(), re.MULTILINE)
+        metrics = render(State(), self.paths).decode()
+        line = re.search(rf'^{name}(?:{{repository="1"}})? (\S+)$', metrics, re.MULTILINE)
         assert line, f"no metric {name}"
         return float(line[1])
 

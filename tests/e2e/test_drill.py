@@ -31,4 +31,4 @@ def test_the_standby_proves_that_the_newest_backup_restores(pair: SandboxWorld) 
     proof = pair.on_node("vps-02", "overlordctl", "backup", "verify", timeout=600)
     assert "is good" in proof.text
     metrics = pair.on_node("vps-02", "curl", "-s", "http://127.0.0.1:9600/metrics").text
-    assert "overlord_restore_test_ok 1.0" in metrics
+    assert 'overlord_restore_test_ok{repository="1"} 1.0' in metrics

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +36,14 @@ SERVICES = ("postgres", "database-tool")
 
 
 @dataclass(frozen=True)
+class Second:
+    """A second repository, at a service of its own."""
+
+    cloud: RunningCloud
+    bucket: str
+
+
+@dataclass(frozen=True)
 class Site:
     """A database that archives to a bucket."""
 
@@ -43,6 +51,7 @@ class Site:
     cloud: RunningCloud
     bucket: str
     data: Path
+    second: Second | None = None
 
     def try_(self, *args: str, user: int = POSTGRES) -> subprocess.CompletedProcess[str]:
         """Run a program in the container."""
@@ -69,14 +78,14 @@ class Site:
     def sql(self, query: str) -> str:
         return self.run("psql", "-XqAt", "-U", "postgres", "-d", "overlord", "-c", query).strip()
 
-    def start(self, folder: str = "pgdata") -> None:
+    def start(self, folder: str = "pgdata", *environment: str) -> None:
         options = "-c config_file=/etc/overlord/postgres/postgresql.conf -c listen_addresses="
         hba = f"{DATA}/hba"
         self.run("sh", "-c", f"echo 'local all all trust' > {hba}")
         options += f" -c hba_file={hba} -c shared_buffers=64MB"
         self.run(
-            *("pg_ctl", "-D", f"{DATA}/{folder}", "-s", "-w", "-l", f"{DATA}/log"),
-            *("-o", options, "start"),
+            *("env", *environment, "pg_ctl", "-D", f"{DATA}/{folder}", "-s", "-w"),
+            *("-l", f"{DATA}/log", "-o", options, "start"),
         )
 
     def stop(self, folder: str = "pgdata") -> None:
@@ -120,27 +129,49 @@ class SiteRunner:
 
 
 @contextmanager
-def site(environment: Mapping[str, str] | None = None, disk: str = "") -> Iterator[Site]:
+def site(
+    environment: Mapping[str, str] | None = None, disk: str = "", second: bool = False
+) -> Iterator[Site]:
     """A bucket, an empty database, and a stanza for it.
 
     Args:
         environment: of all programs in the database's container.
         disk: size of a disk of its own for the database, in memory, such as 300m.
+        second: whether there is a second repository; its stanza is not made.
     """
     folder = Path(tempfile.mkdtemp(prefix="backup-", dir="/tmp"))
     try:
         with docker_daemon():
-            yield from _site(folder, environment or {}, disk)
+            yield from _site(folder, environment or {}, disk, second)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _site(folder: Path, environment: Mapping[str, str], disk: str) -> Iterator[Site]:
+def _site(
+    folder: Path, environment: Mapping[str, str], disk: str, with_second: bool
+) -> Iterator[Site]:
     folder.chmod(0o755)
-    state, ca = folder / "state", folder / "ca"
-    state.mkdir()
+    ca = folder / "ca"
     ca.mkdir()
     ensure_ca(ca)
+    with _bucket(folder / "state", ca) as (cloud, bucket), ExitStack() as more:
+        second = None
+        if with_second:
+            second = Second(*more.enter_context(_bucket(folder / "second", ca)))
+        _write_settings(folder, cloud, bucket, second)
+        with _container(folder, environment, disk) as container:
+            here = Site(container, cloud, bucket, folder / "data", second)
+            here.run("chown", "999:999", DATA, user=0)
+            here.run("initdb", "-D", f"{DATA}/pgdata", "-U", "postgres", "--data-checksums")
+            here.start()
+            here.run("createdb", "-U", "postgres", "overlord")
+            here.tool("stanza-create")
+            yield here
+
+
+@contextmanager
+def _bucket(state: Path, ca: Path) -> Iterator[tuple[RunningCloud, str]]:
+    state.mkdir()
     cloud = RunningCloud(new_setup(state, ca), FakeDriver(), FakeTailnet())
     # moto keeps its buckets in the process, whatever cloud made them.
     bucket = f"overlord-test-{secrets.token_hex(4)}"
@@ -151,31 +182,30 @@ def _site(folder: Path, environment: Mapping[str, str], disk: str) -> Iterator[S
         owner.put_object_lock_configuration(
             Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
         )
-        _write_settings(folder, cloud, bucket)
-        with _container(folder, environment, disk) as container:
-            here = Site(container, cloud, bucket, folder / "data")
-            here.run("chown", "999:999", DATA, user=0)
-            here.run("initdb", "-D", f"{DATA}/pgdata", "-U", "postgres", "--data-checksums")
-            here.start()
-            here.run("createdb", "-U", "postgres", "overlord")
-            here.tool("stanza-create")
-            yield here
+        yield cloud, bucket
     finally:
         cloud.stop()
 
 
-def _write_settings(folder: Path, cloud: RunningCloud, bucket: str) -> None:
+def _write_settings(folder: Path, cloud: RunningCloud, bucket: str, second: Second | None) -> None:
     backup = BackupRepository(cloud.url("s3"), "eu-central-003", bucket, retention_days=30)
+    more = None
+    if second:
+        url = second.cloud.url("s3")
+        more = BackupRepository(url, "us-west-004", second.bucket, retention_days=30)
     settings, keys, data = folder / "postgres", folder / "secrets", folder / "data"
     for one in (settings, keys, data):
         one.mkdir()
-    for path, content in render_stack(replace(VPS_01, backup=backup)).items():
+    for path, content in render_stack(replace(VPS_01, backup=backup, second_backup=more)).items():
         if path.startswith("postgres/"):
             file = folder / path
             file.write_bytes(content)
             file.chmod(0o755 if content.startswith(b"#!") else 0o644)
     (keys / "b2_key_id").write_text(cloud.tokens.b2_node_key_id)
     (keys / "b2_key").write_text(cloud.tokens.b2_node_key)
+    if second:
+        (keys / "second_b2_key_id").write_text(second.cloud.tokens.b2_node_key_id)
+        (keys / "second_b2_key").write_text(second.cloud.tokens.b2_node_key)
     (keys / "backup_cipher_key").write_text(secrets.token_hex(20))
     (keys / "postgres_replication_password").write_text(secrets.token_hex(20))
     os.chown(data, POSTGRES, POSTGRES)

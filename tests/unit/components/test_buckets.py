@@ -320,3 +320,33 @@ def test_a_used_ticket_is_hidden_when_it_goes(bundles: Any) -> None:
     created = LaunchTicketProvider().create(ticket())
     LaunchTicketProvider().delete(created.id, created.outs or {})
     assert "Contents" not in bundles.list_objects_v2(Bucket="example-bundles", Prefix="boot/")
+
+
+def test_a_bucket_at_the_second_account_is_made_with_that_accounts_key(
+    b2: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(S3Error, match="OVERLORD_SECOND_B2_KEY_ID") as error:
+        PROVIDER.create(bucket(account="second"))
+    assert "overlord:secondB2KeyId" in str(error.value)
+    monkeypatch.setenv("OVERLORD_SECOND_B2_KEY_ID", "second-id")
+    monkeypatch.setenv("OVERLORD_SECOND_B2_KEY", "second")
+    asked: list[str] = []
+    real = s3._client
+
+    def client(endpoint: str, region: str, key_id: str, key: str) -> Any:
+        asked.append(key_id)
+        return real(endpoint, region, "key-id", "key")
+
+    monkeypatch.setattr(s3, "_client", client)
+    outs = PROVIDER.create(bucket(account="second")).outs or {}
+    assert asked == ["second-id"]
+    assert outs["account"] == "second"
+    assert not PROVIDER.diff("example-data", outs, bucket(account="second")).changes
+    assert PROVIDER.read("example-data", outs).outs == outs
+
+
+def test_a_refusal_at_the_second_account_names_its_key() -> None:
+    refused = Exception()
+    refused.response = {"Error": {"Code": "InvalidAccessKeyId"}}  # type: ignore[attr-defined]
+    assert "check OVERLORD_SECOND_B2_KEY_ID" in str(s3.explain(refused, "x", "second"))
+    assert "check OVERLORD_B2_KEY_ID" in str(s3.explain(refused, "x"))

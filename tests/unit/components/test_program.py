@@ -10,6 +10,7 @@ import pulumi
 import pytest
 import yaml
 
+from components.credentials import SECOND_TOKENS
 from components.launcher import MAX_USER_DATA_BYTES
 from components.settings import NODES
 from components.tailnet import policy as policy_of
@@ -608,3 +609,47 @@ def test_a_deploy_key_that_no_node_knows_is_refused(
 ) -> None:
     with pytest.raises(pulumi.RunError, match=f"the nodes know the keys {last} and {last + 1}"):
         with_deploy_key(monkeypatch, tmp_path, number, last)
+
+
+@pytest.fixture
+def with_second(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Recording:
+    """The sandbox with a second repository for the database's backups."""
+    config = config_of("Pulumi.sandbox.yaml")
+    backup = json.loads(config["overlord:backup"])
+    second = {
+        "endpoint": "https://s3.us-west-004.backblazeb2.com",
+        "region": "us-west-004",
+        "bucketPrefix": "overlord-elsewhere",
+    }
+    config["overlord:backup"] = json.dumps({**backup, "second": second})
+    for token in SECOND_TOKENS:
+        monkeypatch.setenv(token.variable, f"token-{token.variable.lower()}")
+    return run_program(monkeypatch, tmp_path, config)
+
+
+def test_a_second_repository_is_one_more_bucket_under_the_same_lock_and_rules(
+    sandbox: Recording, with_second: Recording
+) -> None:
+    more = inventory(with_second) - inventory(sandbox)
+    assert more == {BUCKET: 1}
+    first, second = with_second.named("store-data"), with_second.named("store-second-data")
+    assert second.inputs["name"] == "overlord-elsewhere-data"
+    assert second.inputs["account"] == "second"
+    for same in ("lockDays", "lockMode", "lifecycle", "versioning", "encryption", "public"):
+        assert second.inputs[same] == first.inputs[same]
+    assert "account" not in first.inputs
+    # Keys are in no resource's properties.
+    assert "token-overlord_second" not in json.dumps(second.inputs)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_the_key_of_the_second_repository_is_on_the_nodes_only_where_there_is_one(
+    sandbox: Recording, with_second: Recording, node: str
+) -> None:
+    first, second = (
+        json.loads(one.named(f"bootstrap-apply-{node}").inputs["stdin"])
+        for one in (sandbox, with_second)
+    )
+    assert set(second) - set(first) == {"second_b2_key_id", "second_b2_key"}
+    assert second["second_b2_key"] == "token-overlord_node_second_b2_key"
+    assert second["second_b2_key_id"] == "token-overlord_node_second_b2_key_id"

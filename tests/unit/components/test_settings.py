@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from components.arbiter_settings import ARBITER_DNS_TOKEN
 from components.configuration import parse_settings
-from components.credentials import TOKENS
+from components.credentials import SECOND_TOKENS, TOKENS
+from components.setting_base import Token
 from components.setting_problems import SettingsError
 from components.settings import Settings
 
@@ -255,3 +256,52 @@ def test_the_arbiters_token_is_needed_only_where_it_writes_the_record() -> None:
     assert parse_settings(without, tokens)
     balanced = {**good(), "steering": "loadBalancer", "arbiter": {"enabled": True}}
     assert parse_settings(balanced, tokens)
+
+
+SECOND = {
+    "endpoint": "https://s3.us-west-004.backblazeb2.com",
+    "region": "us-west-004",
+    "bucketPrefix": "example-overlord-second",
+}
+WITH_SECOND = {"backup": {**good()["backup"], "second": SECOND}}
+
+
+def test_there_is_no_second_repository_unless_it_is_asked_for() -> None:
+    assert parse_settings(good(), ALL_TOKENS).backup.second is None
+    nothing = {"backup": {**good()["backup"], "second": {}}}
+    assert parse_settings({**good(), **nothing}, ALL_TOKENS).backup.second is None
+    tokens = {**ALL_TOKENS, **{token.variable: "set" for token in SECOND_TOKENS}}
+    second = parse_settings({**good(), **WITH_SECOND}, tokens).backup.second
+    assert second is not None
+    assert second.region == "us-west-004"
+
+
+@pytest.mark.parametrize("missing", SECOND_TOKENS, ids=lambda token: str(token.variable))
+def test_a_second_repository_needs_keys_of_its_own(missing: Token) -> None:
+    given = {token.variable: "set" for token in SECOND_TOKENS if token != missing}
+    with pytest.raises(SettingsError) as error:
+        parse_settings({**good(), **WITH_SECOND}, {**ALL_TOKENS, **given})
+    (problem,) = error.value.problems
+    assert missing.variable in problem.right
+    assert "second repository" in problem.wrong
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "wrong"),
+    [
+        ({"region": "eu-central-003"}, "region", "one fault there would take both"),
+        ({"bucketPrefix": "example-overlord"}, "bucketPrefix", "names the first repository"),
+        ({"endpoint": "http://s3.example.com"}, "endpoint", "unencrypted"),
+        ({"adopt": True}, "adopt", "no such setting"),
+    ],
+)
+def test_a_mistake_in_the_second_repository_is_named_by_its_path(
+    changes: dict[str, Any], key: str, wrong: str
+) -> None:
+    tokens = {**ALL_TOKENS, **{token.variable: "set" for token in SECOND_TOKENS}}
+    backup = {**good()["backup"], "second": {**SECOND, **changes}}
+    with pytest.raises(SettingsError) as error:
+        parse_settings({**good(), "backup": backup}, tokens)
+    (problem,) = error.value.problems
+    assert problem.key == f"overlord:backup.second.{key}"
+    assert wrong in problem.wrong

@@ -349,8 +349,8 @@ def test_a_look_is_written_down_for_the_alerts(desk: Desk) -> None:
     assert (watch.newest, watch.archive_waiting, watch.error) == (1060.0, 2, "")
     metrics = desk.metrics()
     assert "overlord_archive_behind_seconds 100.0" in metrics
-    assert "overlord_backup_last_timestamp_seconds 1060.0" in metrics
-    assert "overlord_backup_failed 0.0" in metrics
+    assert 'overlord_backup_last_timestamp_seconds{repository="1"} 1060.0' in metrics
+    assert 'overlord_backup_failed{repository="1"} 0.0' in metrics
 
 
 def test_a_failed_backup_is_an_error_and_a_metric_and_old_knowledge_stays(desk: Desk) -> None:
@@ -359,8 +359,8 @@ def test_a_failed_backup_is_an_error_and_a_metric_and_old_knowledge_stays(desk: 
     with pytest.raises(OverlordError, match="cannot be read"):
         desk.manager.tend()
     metrics = desk.metrics()
-    assert "overlord_backup_failed 1.0" in metrics
-    assert "overlord_backup_last_timestamp_seconds 1060.0" in metrics
+    assert 'overlord_backup_failed{repository="1"} 1.0' in metrics
+    assert 'overlord_backup_last_timestamp_seconds{repository="1"} 1060.0' in metrics
 
 
 def test_a_look_that_goes_well_does_not_hide_that_the_backup_fails(tmp_path: Path) -> None:
@@ -374,10 +374,10 @@ def test_a_look_that_goes_well_does_not_hide_that_the_backup_fails(tmp_path: Pat
     for _ in range(2):
         with pytest.raises(OverlordError, match="the disk is full"):
             node.manager.back_up("full")
-    assert "overlord_backup_failed 0.0" in during[0]
-    assert "overlord_backup_failed 1.0" in during[1]
+    assert 'overlord_backup_failed{repository="1"} 0.0' in during[0]
+    assert 'overlord_backup_failed{repository="1"} 1.0' in during[1]
     node.manager.tend()
-    assert "overlord_backup_failed 0.0" in node.metrics()
+    assert 'overlord_backup_failed{repository="1"} 0.0' in node.metrics()
 
 
 def test_how_far_the_archive_is_behind_is_known_without_the_bucket(desk: Desk) -> None:
@@ -387,7 +387,7 @@ def test_how_far_the_archive_is_behind_is_known_without_the_bucket(desk: Desk) -
         desk.manager.tend()
     metrics = desk.metrics()
     assert "overlord_archive_behind_seconds 4000.0" in metrics
-    assert "overlord_backup_seen_timestamp_seconds 1000.0" in metrics
+    assert 'overlord_backup_seen_timestamp_seconds{repository="1"} 1000.0' in metrics
 
 
 def test_only_one_thing_at_a_time(desk: Desk) -> None:
@@ -399,7 +399,7 @@ def test_only_one_thing_at_a_time(desk: Desk) -> None:
 def test_a_good_restore_is_written_down_with_its_recovery_point(desk: Desk) -> None:
     test = desk.manager.verify()
     assert (test.ok, test.recovery_point_age, test.good_rows) == (True, 10.0, {"devices": 50})
-    assert "overlord_restore_test_ok 1.0" in desk.metrics()
+    assert 'overlord_restore_test_ok{repository="1"} 1.0' in desk.metrics()
     assert desk.runner.lines[-1].endswith(
         "rm database-tool -rf " + "/var/lib/postgresql/data/restore-test"
     )
@@ -425,7 +425,7 @@ def test_a_restore_that_could_not_be_proved_has_failed_and_the_last_good_one_is_
     assert test is not None
     assert test.faults
     assert (test.last_good, test.good_rows) == (1000.0, {"devices": 50})
-    assert "overlord_restore_test_ok 0.0" in desk.metrics()
+    assert 'overlord_restore_test_ok{repository="1"} 0.0' in desk.metrics()
 
 
 def test_a_snapshot_of_the_metrics_is_stored_once_a_day_by_the_node_that_leads(

@@ -89,7 +89,7 @@ any_facts = st.builds(
     peer=st.none() | st.builds(peer, st.booleans(), st.booleans(), st.booleans()),
     arbiter=st.sampled_from(["none", "silent", "empty", "known"]),
     waited=st.floats(0, 2 * PATIENCE),
-    backup=st.sampled_from(["unread", "unclear", "none", "exists"]),
+    backup=st.sampled_from(["unread", "unclear", "second", "none", "exists"]),
 )
 
 

@@ -19,7 +19,13 @@ from stack.alerting import AlertChannels, Slack
 from stack.catalogue import CatalogueError, load_catalogue
 from stack.limits import SERVICES, limits_for, workers_of
 from stack.mirrors import GitMirror
-from stack.render import CONFIGURED_SERVICES, StackContext, StackError, render_stack
+from stack.render import (
+    CONFIGURED_SERVICES,
+    BackupRepository,
+    StackContext,
+    StackError,
+    render_stack,
+)
 from tests.support.stack import VPS_01, VPS_02, context
 
 NODES = pytest.mark.parametrize("node", [VPS_01, VPS_02], ids=["vps-01", "vps-02"])
@@ -480,3 +486,41 @@ def test_every_configured_service_has_a_folder_and_a_hash() -> None:
         assert any(name.startswith(f"{service}/") for name in files)
         assert re.fullmatch(r"[0-9a-f]{16}", services[service]["labels"]["net.overlord.config"])
     assert not any(".j2" in name or "__pycache__" in name for name in files)
+
+
+SECOND = BackupRepository("https://s3.us-west-004.example.com:8443", "us-west-004", "b-data", 30)
+
+
+def test_without_a_second_repository_nothing_of_one_is_rendered() -> None:
+    for name, content in render_stack(VPS_01).items():
+        assert b"second_b2" not in content, name
+        assert b"repo2" not in content, name
+        assert b"pgbackrest-repository" not in content, name
+    assert "postgres/pgbackrest-repository" not in render_stack(VPS_01)
+
+
+def test_a_second_repository_changes_the_archive_and_the_secrets_and_nothing_else() -> None:
+    without, with_second = render_stack(VPS_01), render_stack(context(second_backup=SECOND))
+    tool = with_second["postgres/pgbackrest-repository"].decode()
+    for part in ("'s3.us-west-004.example.com:8443'", "'us-west-004'", "'b-data'"):
+        assert tool.count(part) == 2
+    assert b"pgbackrest-repository archive" in with_second["postgres/postgresql.conf"]
+    changed = {name for name in with_second if with_second[name] != without.get(name)}
+    assert changed == {
+        "compose.yaml",
+        "postgres/pgbackrest-repository",
+        "postgres/postgresql.conf",
+        "secrets.json",
+    }
+    more = set(json.loads(with_second["secrets.json"])["files"]) - set(
+        json.loads(without["secrets.json"])["files"]
+    )
+    assert more == {"second_b2_key", "second_b2_key_id"}
+    services = compose_of(context(second_backup=SECOND))["services"]
+    users = {name for name, one in services.items() if more <= set(one.get("secrets", ()))}
+    assert users == {"postgres", "database-tool"}
+
+
+def test_a_second_repository_that_cannot_be_written_down_is_refused_by_its_field() -> None:
+    with pytest.raises(StackError, match=r"second_backup\.bucket: 'a b'"):
+        context(second_backup=replace(SECOND, bucket="a b"))
