@@ -223,8 +223,16 @@ def test_a_pledge_prolongs_a_lease_before_that_ends() -> None:
     [
         (leased(standby(), **GONE), True),
         (leased(standby(), until=0.0, cluster="8"), False),
-        (leased(standby(), until=0.0, cluster=None), False),
-        (leased(replace(standby(), configured="primary"), until=0.0, cluster=None), True),
+        (leased(replace(standby(), epoch=0), until=0.0, cluster=None), False),
+        (leased(standby(), until=0.0, cluster=None), True),
+        (
+            leased(
+                replace(standby(), epoch=0, configured="primary"),
+                until=0.0,
+                cluster=None,
+            ),
+            True,
+        ),
         (leased(replace(standby(), maintenance=True), **GONE), False),
         (leased(replace(standby(), pledged_until=1001.0), **GONE), False),
         (leased(replace(standby(), busy="copying"), **GONE), False),
