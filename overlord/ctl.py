@@ -156,7 +156,7 @@ def files() -> None:
     if found.changed:
         _stop(
             OverlordError(
-                f"{found.changed} installed files are not as they were",
+                f"installed files that are not as they were: {found.changed}",
                 "unless it was you: docs/runbooks/compromised.md",
             )
         )

@@ -176,8 +176,8 @@ def _intruders(facts: Facts) -> list[Problem]:
             Problem(
                 "process-out-of-place",
                 "warning",
-                f"{len(facts.processes_out_of_place)} processes run a program that lies where "
-                f"anybody may write: {named}",
+                f"processes that run from where anybody may write, "
+                f"{len(facts.processes_out_of_place)} of them: {named}",
                 remedy,
             )
         )
@@ -187,7 +187,8 @@ def _intruders(facts: Facts) -> list[Problem]:
             Problem(
                 "files",
                 "warning",
-                f"{facts.file_check.changed} installed files are not as they were: {named}",
+                f"installed files that are not as they were, {facts.file_check.changed} of them: "
+                f"{named}",
                 f"{remedy}; `sudo overlordctl files` looks again",
             )
         )
