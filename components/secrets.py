@@ -162,7 +162,8 @@ class Secrets(pulumi.ComponentResource):
     ) -> pulumi.Output[str]:
         """The node's secrets document: JSON, sorted, the same text for the same secrets.
         `second_b2_key` is the id and the key of the second repository, where there is one."""
-        second = dict(zip(("second_b2_key_id", "second_b2_key"), second_b2_key or (), strict=False))
+        second_names = ("second_b2_key_id", "second_b2_key")
+        second = dict(zip(second_names, second_b2_key, strict=True)) if second_b2_key else {}
         switched_on = (_OPENBAO_DATABASE, *_OPENBAO_KEPT) if openbao else ()
         entries: dict[str, pulumi.Input[str]] = {
             **{name: self.values[name] for name in (*_SHARED, *switched_on)},

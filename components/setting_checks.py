@@ -21,7 +21,7 @@ def cross_checks(values: Mapping[str, Any]) -> list[Problem]:
     problems: list[Problem] = []
 
     def add(name: str, wrong: str, right: str) -> None:
-        problems.append(Problem(key_of((name,)), wrong, right))
+        problems.append(Problem(key_of(tuple(name.split("."))), wrong, right))
 
     locations = values.get("locations")
     if locations and locations[0] == locations[1]:
@@ -52,41 +52,33 @@ def cross_checks(values: Mapping[str, Any]) -> list[Problem]:
         )
     alerts = values.get("alerts")
     if alerts and alerts.email and alerts.email.username and not alerts.email.require_tls:
-        problems.append(
-            Problem(
-                key_of(("alerts", "email", "requireTls")),
-                "the login at the mail server would travel unencrypted",
-                "true, or no overlord:alerts.email.username",
-            )
+        add(
+            "alerts.email.requireTls",
+            "the login at the mail server would travel unencrypted",
+            "true, or no overlord:alerts.email.username",
         )
     backup = values.get("backup")
     if backup and backup.database_retention_days < backup.object_lock_days:
-        problems.append(
-            Problem(
-                key_of(("backup", "databaseRetentionDays")),
-                f"{backup.database_retention_days} days end before the lock of "
-                f"{backup.object_lock_days} days (backup.objectLockDays) lets anything go",
-                "at least as many days as the lock, or a shorter lock",
-            )
+        add(
+            "backup.databaseRetentionDays",
+            f"{backup.database_retention_days} days end before the lock of "
+            f"{backup.object_lock_days} days (backup.objectLockDays) lets anything go",
+            "at least as many days as the lock, or a shorter lock",
         )
     if backup and backup.second:
         if backup.second.region == backup.region:
-            problems.append(
-                Problem(
-                    key_of(("backup", "second", "region")),
-                    f"{backup.region} is the region of the first repository; one fault there "
-                    "would take both",
-                    "another region, at an account of its own",
-                )
+            add(
+                "backup.second.region",
+                f"{backup.region} is the region of the first repository; one fault there "
+                "would take both",
+                "another region, at an account of its own",
             )
         if backup.second.bucket_prefix == backup.bucket_prefix:
-            problems.append(
-                Problem(
-                    key_of(("backup", "second", "bucketPrefix")),
-                    f"{backup.bucket_prefix} names the first repository's bucket, and names of "
-                    "buckets are shared with the whole world",
-                    f"another one, such as {backup.bucket_prefix[:44]}-second",
-                )
+            add(
+                "backup.second.bucketPrefix",
+                f"{backup.bucket_prefix} names the first repository's bucket, and names of "
+                "buckets are shared with the whole world",
+                f"another one, such as {backup.bucket_prefix[:44]}-second",
             )
     if values.get("under_attack") and values.get("manage_zone") is False:
         add(
