@@ -115,6 +115,7 @@ def _seconds(value: float | None) -> str:
 @click.option("--fault", "names", multiple=True, help="only these; see chaos/faults.py")
 @click.option("--every", "all_once", is_flag=True, help="each fault once to either node, in order")
 @click.option("--to", type=click.Choice(["primary", "standby"]), help="whatever the seed says")
+@click.option("--hold", type=float, help="seconds that it lasts, whatever the seed says")
 @click.option("--record", type=click.Path(path_type=Path), help="folder to keep the records in")
 @click.option("--keep-going", is_flag=True, help="a round that is not good is not the last one")
 @click.option("--minutes", default=math.inf, help="begin no round after so long")
@@ -125,6 +126,7 @@ def main(
     names: Sequence[str],
     all_once: bool,
     to: str | None,
+    hold: float | None,
     record: Path | None,
     keep_going: bool,
     minutes: float,
@@ -148,6 +150,8 @@ def main(
         draws = {number: draw(seed, number, among) for number in range(first, first + rounds)}
         if to:
             draws = {n: replace(drawn, to_primary=to == "primary") for n, drawn in draws.items()}
+    if hold is not None:
+        draws = {number: replace(drawn, hold=hold) for number, drawn in draws.items()}
     with tempfile.TemporaryDirectory() as temporary:
         folder = record or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -223,7 +223,7 @@ async def _play(
         base_url=fixed.PUBLIC_URL.rstrip("/"),
         devices=DEVICES,
         # The devices stop when the round does.
-        duration_s=3600.0,
+        duration_s=drawn.hold + 3600.0,
         period_s=PERIOD_SECONDS,
         batch=20,
         duplicate_share=0.2,
