@@ -56,7 +56,8 @@ SELECT json_build_object(
   'synchronous', current_setting('synchronous_standby_names'),
   'standbys', (SELECT coalesce(json_agg(json_build_object(
       'name', application_name, 'state', state, 'sync_state', sync_state,
-      'flushed', pg_wal_lsn_diff(flush_lsn, '0/0'))), '[]'::json) FROM pg_stat_replication
+      'flushed', pg_wal_lsn_diff(flush_lsn, '0/0'),
+      'replied', extract(epoch FROM reply_time))), '[]'::json) FROM pg_stat_replication
       WHERE application_name <> 'database-tool'),
   'slots', (SELECT coalesce(json_agg(json_build_object(
       'name', slot_name, 'active', active, 'lost', coalesce(wal_status = 'lost', false))),
@@ -85,6 +86,8 @@ class Standby:
     """async, potential, sync or quorum."""
     flushed: int | None
     """Position in the log up to which it is on the replica's disk."""
+    replied: float | None = None
+    """When it last sent word, by its own clock; it does so every second."""
 
 
 @dataclass(frozen=True)
@@ -144,18 +147,27 @@ def parse_database(data: Mapping[str, Any], history: str = "") -> Database:
     def number(value: Any) -> int | None:
         return None if value is None else int(value)
 
+    def decimal(value: Any) -> float | None:
+        return None if value is None else float(value)
+
     return Database(
         in_recovery=bool(data["in_recovery"]),
         system=str(data["system"]),
         timeline=int(data["timeline"]),
         lsn=number(data["lsn"]) or 0,
         replayed=number(data["replayed"]),
-        replay_age=None if data["replay_age"] is None else float(data["replay_age"]),
+        replay_age=decimal(data["replay_age"]),
         receiving=bool(data["receiving"]),
         conninfo=str(data["conninfo"] or ""),
         synchronous=str(data["synchronous"] or ""),
         standbys=tuple(
-            Standby(one["name"], one["state"], one["sync_state"], number(one["flushed"]))
+            Standby(
+                one["name"],
+                one["state"],
+                one["sync_state"],
+                number(one["flushed"]),
+                decimal(one["replied"]),
+            )
             for one in data["standbys"]
         ),
         slots=tuple(Slot(**one) for one in data["slots"]),

@@ -18,8 +18,7 @@ from overlord.roles.timeline import ahead_of
 State = Literal["primary", "standby", "catching up", "fenced", "unknown"]
 
 STANDBY_GRACE = 5.0
-"""Seconds that writes wait for a standby which is gone, before replication becomes asynchronous.
-PostgreSQL itself notices a cut wire after wal_sender_timeout."""
+"""Seconds that writes wait for the word of a standby, before replication becomes asynchronous."""
 DATABASE_GRACE = 10.0
 """Seconds without an answer of PostgreSQL after which a primary gives its lease away. A restart
 takes some three; what takes longer, takes longer than the other node's promotion."""
@@ -264,17 +263,17 @@ def _synchronous(facts: RoleFacts, database: Database) -> list[RoleAction]:
     follower = facts.streaming_follower
     memory = facts.memory
     recorded = recorded_mode(facts)
+    silent = memory.standby_silence >= STANDBY_GRACE
     if not database.synchronous:
         if recorded == "sync":
             return [SetSynchronous(facts.peer_name)]  # as it was promised
         behind = database.lsn - follower.flushed if follower and follower.flushed else inf
-        if behind <= CAUGHT_UP_BYTES:
+        if behind <= CAUGHT_UP_BYTES and not silent:
             return [SetSynchronous(facts.peer_name)]
         return []
+    if silent:
+        return [RecordMode("async"), SetSynchronous("")]
     if follower is None:
-        since = memory.standby_missing_since
-        if since is not None and facts.now - since >= STANDBY_GRACE:
-            return [RecordMode("async"), SetSynchronous("")]
         return []
     start = memory.synchronous_from
     complete = (

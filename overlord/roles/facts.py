@@ -34,7 +34,12 @@ class Memory:
     """What the facts of one moment do not show. Times are monotonic."""
 
     database_missing_since: float | None = None
-    standby_missing_since: float | None = None
+    standby_looked_at: float | None = None
+    """When this node, as a primary, last looked for a word of its standby."""
+    standby_word: float | None = None
+    """The last one, as the standby's own clock dates it."""
+    standby_silence: float = 0.0
+    """Seconds in which it looked and there was no new one."""
     not_streaming_since: float | None = None
     synchronous_from: int | None = None
     """Position of the log from which on every acknowledged write waits for the standby."""
@@ -94,6 +99,10 @@ class RoleFacts:
         return follower if follower and follower.state == "streaming" else None
 
 
+LOOK_SECONDS = 2.0
+"""Between two looks at most so long counts as silence: what sleeps hears nothing."""
+
+
 def remember(facts: RoleFacts) -> RoleFacts:
     """The facts with the memory brought up to date."""
     memory, database, now = facts.memory, facts.database, facts.now
@@ -107,13 +116,14 @@ def remember(facts: RoleFacts) -> RoleFacts:
         synchronous_from = memory.synchronous_from
         if synchronous_from is None:
             synchronous_from = database.lsn
+    word, silence = _listen(facts) if writable else (None, 0.0)
     return replace(
         facts,
         memory=Memory(
+            standby_looked_at=now if writable else None,
+            standby_word=word,
+            standby_silence=silence,
             database_missing_since=since(memory.database_missing_since, database is None),
-            standby_missing_since=since(
-                memory.standby_missing_since, writable and facts.streaming_follower is None
-            ),
             not_streaming_since=since(
                 memory.not_streaming_since,
                 database is not None and database.in_recovery and not database.receiving,
@@ -121,3 +131,14 @@ def remember(facts: RoleFacts) -> RoleFacts:
             synchronous_from=synchronous_from,
         ),
     )
+
+
+def _listen(facts: RoleFacts) -> tuple[float | None, float]:
+    """The standby's last word, and for how long there was none. A wire that was cut shows in the
+    silence long before PostgreSQL gives the connection up."""
+    memory, follower = facts.memory, facts.streaming_follower
+    word = follower.replied if follower else None
+    if memory.standby_looked_at is None or word not in (None, memory.standby_word):
+        return word, 0.0
+    looked_for = min(facts.now - memory.standby_looked_at, LOOK_SECONDS)
+    return memory.standby_word, memory.standby_silence + looked_for

@@ -37,6 +37,7 @@ from overlord.roles.record import Record
 
 TTL = 15.0
 GUARD = 1.0
+SENDER_TIMEOUT = 5.0
 SYSTEM = "7"
 NODES = ("vps-01", "vps-02")
 
@@ -181,10 +182,13 @@ class ModelDatabase:
     mark: bool = False
     synced: int = 0
     """Up to where the standby has confirmed."""
+    heard: float | None = None
+    """When it last did; None where no standby has, since the server started."""
 
     def restart(self) -> None:
         """As its container does: back as a standby."""
         self.in_recovery = True
+        self.heard = None
 
     def promote(self) -> None:
         """A new timeline."""
@@ -293,13 +297,14 @@ class ModelNode:
             self.disk.timeline, self.disk.history = other.timeline, other.history
             self.disk.mark = other.mark
             other.synced = len(self.disk.log)
+            other.heard = self.world.now
 
     def observe(self) -> RoleFacts:
         disk, world = self.disk, self.world
-        streaming = self.peer.streams()
-        standby = Standby(
-            self.peer_name, "streaming", "sync" if disk.synchronous else "async", disk.synced
-        )
+        sync_state = "sync" if disk.synchronous else "async"
+        standby = Standby(self.peer_name, "streaming", sync_state, disk.synced, disk.heard)
+        # Of a standby that is gone its primary knows only after a while.
+        listed = disk.heard is not None and world.now - disk.heard < SENDER_TIMEOUT
         database = Database(
             in_recovery=disk.in_recovery,
             system=SYSTEM,
@@ -308,7 +313,7 @@ class ModelNode:
             receiving=self.streams(),
             conninfo=f"host={disk.primary} port=5432" if disk.primary else "",
             synchronous=disk.synchronous,
-            standbys=(standby,) if streaming and not disk.in_recovery else (),
+            standbys=(standby,) if listed and not disk.in_recovery else (),
             slots=tuple(Slot(name) for name in sorted(disk.slots)),
             mark="mark" if disk.mark else None,
             history=disk.history,

@@ -17,7 +17,7 @@ def primary_database() -> Database:
         timeline=3,
         lsn=1000,
         synchronous='"vps-02"',
-        standbys=(Standby("vps-02", "streaming", "sync", 1000),),
+        standbys=(Standby("vps-02", "streaming", "sync", 1000, 500.0),),
         slots=(Slot("vps_02", active=True),),
         mark="mark",
         history=HISTORY,

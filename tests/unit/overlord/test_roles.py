@@ -95,6 +95,21 @@ def test_each_situation_has_its_actions(facts: RoleFacts, actions: tuple[RoleAct
     assert decide(facts).actions == actions
 
 
+def word(facts: RoleFacts, when: float) -> RoleFacts:
+    """The standby has sent word, at that moment by its own clock."""
+    assert facts.database is not None
+    [one] = facts.database.standbys
+    return with_database(facts, standbys=(replace(one, replied=when),))
+
+
+def after(facts: RoleFacts, seconds: float) -> RoleFacts:
+    """The same so much later, looked at each second."""
+    facts = remember(facts)
+    for _ in range(int(seconds)):
+        facts = remember(replace(facts, now=facts.now + 1))
+    return facts
+
+
 def asynchronous(flushed: int | None = 1000, state: str = "streaming") -> RoleFacts:
     follower = Standby("vps-02", state, "async", flushed)
     facts = with_database(primary(), synchronous="", standbys=(follower,))
@@ -123,10 +138,32 @@ def test_a_standby_that_is_far_behind_holds_no_write_back() -> None:
 
 
 def test_a_lost_standby_is_recorded_before_writes_go_on_without_it() -> None:
-    lost = remember(with_database(primary(), standbys=()))
-    assert decide(lost).actions == ()
-    later = remember(replace(lost, now=lost.now + STANDBY_GRACE))
-    assert decide(later).actions == (RecordMode("async"), SetSynchronous(""))
+    lost = with_database(primary(), standbys=())
+    assert decide(after(lost, STANDBY_GRACE - 1)).actions == ()
+    assert decide(after(lost, STANDBY_GRACE)).actions == (RecordMode("async"), SetSynchronous(""))
+
+
+def test_a_standby_that_says_nothing_is_lost_long_before_its_connection_is_given_up() -> None:
+    assert decide(after(primary(), STANDBY_GRACE - 1)).actions == ()
+    silent = after(primary(), STANDBY_GRACE)
+    assert decide(silent).actions == (RecordMode("async"), SetSynchronous(""))
+    # Nothing waits for it again before it has spoken.
+    alone = replace(with_database(silent, synchronous=""), mode="async")
+    assert decide(after(alone, 1)).actions == ()
+    assert decide(remember(word(alone, 501.0))).actions == (SetSynchronous("vps-02"),)
+
+
+def test_a_standby_that_speaks_is_not_lost() -> None:
+    facts = primary()
+    for second in range(20):
+        facts = after(word(facts, 500.0 + second), 1)
+        assert decide(facts).actions == ()
+
+
+def test_a_node_that_slept_does_not_take_its_sleep_for_silence() -> None:
+    facts = after(primary(), 1)
+    woken = remember(replace(facts, now=facts.now + 100))
+    assert decide(woken).actions == ()
 
 
 def test_what_is_recorded_as_synchronous_is_made_so() -> None:

@@ -260,7 +260,7 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPair]:
     for module, name, value in (
         (pair_model, "TTL", 3.0), (pair_model, "GUARD", 0.3), (lease, "MARGIN_SECONDS", 0.8),
         (lease, "RENEW_SECONDS", 0.5), (lease, "ASK_SECONDS", 0.5), (manager, "ROUND_SECONDS", 0.2),
-        (manager, "GUARD_SECONDS", 0.05), (decide, "STANDBY_GRACE", 0.5),
+        (manager, "GUARD_SECONDS", 0.05), (decide, "STANDBY_GRACE", 2.0),
         (handover, "API_CACHE_SECONDS", 0.1),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
