@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from chaos import clock, disk
 from chaos.steps import (
     FairWeather,
     Freeze,
@@ -22,6 +23,7 @@ from chaos.steps import (
     Step,
     Vendor,
     WipeArbiter,
+    shell,
 )
 
 CHAIN = "OVERLORD-CHAOS"
@@ -68,10 +70,6 @@ class Fault:
     alone: bool = False
 
 
-def _shell(node: str, *lines: str) -> OnNode:
-    return OnNode(node, ("sh", "-ec", "\n".join(lines)))
-
-
 # Cuts
 
 
@@ -86,7 +84,7 @@ def _iptables(node: str, *rules: Sequence[str]) -> list[Step]:
             lines.append(f"{program} -w -N {CHAIN} 2>/dev/null || true")
             lines += [f"{program} -w -A {CHAIN} {' '.join(rule)}" for rule in mine]
             lines += [f"{program} -w -I {way} 1 -j {CHAIN}" for way in ("INPUT", "OUTPUT")]
-    return [_shell(node, *lines)]
+    return [shell(node, *lines)]
 
 
 def _heal(node: str) -> list[Step]:
@@ -97,7 +95,7 @@ def _heal(node: str) -> list[Step]:
             for way in ("INPUT", "OUTPUT")
         ]
         lines.append(f"{program} -w -F {CHAIN} 2>/dev/null && {program} -w -X {CHAIN} || true")
-    return [_shell(node, *lines)]
+    return [shell(node, *lines)]
 
 
 _DROP = ("-j", "DROP")
@@ -151,69 +149,11 @@ def _kill(pattern: str) -> Callable[[Place], Sequence[Step]]:
 def _thaw(*choice: str) -> Callable[[Place], Sequence[Step]]:
     # Something may have ended them meanwhile: that is what a watchdog is for.
     words = " ".join(f"'{word}'" for word in choice)
-    return lambda place: [_shell(place.victim, f"pkill -CONT {words} || true")]
+    return lambda place: [shell(place.victim, f"pkill -CONT {words} || true")]
 
 
 _POSTMASTER = "^postgres -c config_file"
 _AGENT = "^/usr/bin/python3 -m overlord.agent"
-
-
-# A disk that fills up
-
-_DATABASE = "/var/lib/docker/volumes/overlord_postgres-data/_data"
-_STATE = "/var/lib/overlord"
-_SMALL = "/srv/small"
-# The agent first: it would start the server again.
-_WITHOUT_WRITERS = (
-    "systemctl stop overlord-agent",
-    "docker stop overlord-postgres-1 >/dev/null",
-)
-_WITH_WRITERS = (
-    "docker start overlord-postgres-1 >/dev/null",
-    "systemctl start overlord-agent",
-)
-
-
-def _onto_a_small_disk(place: Place) -> list[Step]:
-    """Move what must be durable onto a file system of its own with little room left."""
-    return [
-        _shell(
-            place.victim,
-            f"mkdir -p {_SMALL}",
-            f"used=$(du -sm {_DATABASE} {_STATE} | awk '{{sum += $1}} END {{print sum}}')",
-            f"mount -t tmpfs -o size=$((used + 600))m small {_SMALL}",
-            *_WITHOUT_WRITERS,
-            f"for folder in {_DATABASE} {_STATE}; do",
-            f"  cp -a $folder {_SMALL}/ && mount --bind {_SMALL}/$(basename $folder) $folder",
-            "done",
-            *_WITH_WRITERS,
-        )
-    ]
-
-
-def _off_the_small_disk(place: Place) -> list[Step]:
-    return [
-        _shell(
-            place.victim,
-            *_WITHOUT_WRITERS,
-            f"for folder in {_DATABASE} {_STATE}; do",
-            "  umount $folder && find $folder -mindepth 1 -delete",
-            f"  cp -a {_SMALL}/$(basename $folder)/. $folder/",
-            "done",
-            *_WITH_WRITERS,
-            f"umount {_SMALL}",
-        )
-    ]
-
-
-def _fill(place: Place) -> list[Step]:
-    # Again and again: what PostgreSQL frees meanwhile is taken too.
-    write = f"while :; do dd if=/dev/zero bs=64k >> {_SMALL}/full 2>/dev/null; sleep 0.1; done"
-    return [OnNode(place.victim, ("systemd-run", "--unit=chaos-fill", "sh", "-c", write))]
-
-
-def _free(place: Place) -> list[Step]:
-    return [_shell(place.victim, "systemctl stop chaos-fill", f"rm {_SMALL}/full")]
 
 
 def _both(place: Place) -> tuple[str, str]:
@@ -289,7 +229,7 @@ FAULTS: tuple[Fault, ...] = (
         lambda p: [
             OnNode(p.victim, ("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", *SLOW_LINK))
         ],
-        lambda p: [_shell(p.victim, "tc qdisc del dev eth0 root 2>/dev/null || true")],
+        lambda p: [shell(p.victim, "tc qdisc del dev eth0 root 2>/dev/null || true")],
         HOLD_SECONDS,
     ),
     Fault(
@@ -332,22 +272,36 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "full disk",
-        _fill,
-        _free,
+        disk.fill,
+        disk.free,
         HOLD_SECONDS,
-        prepare=_onto_a_small_disk,
-        restore=_off_the_small_disk,
+        prepare=disk.onto_a_small_one,
+        restore=disk.off_the_small_one,
         alone=True,
     ),
 )
 
+NAMED_ONLY: tuple[Fault, ...] = (
+    Fault(
+        "clock jumps an hour",
+        clock.jump,
+        clock.set_right,
+        HOLD_SECONDS,
+        prepare=clock.make_settable,
+        restore=clock.leave_alone,
+        alone=True,
+    ),
+)
+"""Not drawn unless somebody names them: they take long to prepare."""
+ALL = (*FAULTS, *NAMED_ONLY)
+
 
 def by_name(name: str) -> Fault:
     """The fault of that name. Raises KeyError, which lists them."""
-    for fault in FAULTS:
+    for fault in ALL:
         if fault.name == name:
             return fault
-    raise KeyError(f"no fault {name!r}; there are: {', '.join(fault.name for fault in FAULTS)}")
+    raise KeyError(f"no fault {name!r}; there are: {', '.join(fault.name for fault in ALL)}")
 
 
 _ANYWHERE = Place("victim", "other", {"victim": (), "other": ()}, ("192.0.2.1", 443))
@@ -398,7 +352,7 @@ class Draw:
     hold: float
 
 
-def every(seed: int, among: Sequence[Fault] = FAULTS) -> list[Draw]:
+def every(seed: int, among: Sequence[Fault] = ALL) -> list[Draw]:
     """Each fault once to the primary and once to the standby, as far as it makes sense."""
     chance = random.Random(seed)  # noqa: S311 - a game of chance
     return [

@@ -17,6 +17,11 @@ class OnNode:
     argv: tuple[str, ...]
 
 
+def shell(node: str, *lines: str) -> OnNode:
+    """Lines of a shell that ends at the first one that fails."""
+    return OnNode(node, ("sh", "-ec", "\n".join(lines)))
+
+
 @dataclass(frozen=True)
 class Power:
     """An action of the server's own power button, at Hetzner."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.faults import CHAIN, FAULTS, TWO_AT_ONCE, Fault, by_name, draw, every, together
+from chaos.faults import ALL, CHAIN, FAULTS, TWO_AT_ONCE, Fault, by_name, draw, every, together
 from chaos.steps import OnNode, Place, Power
 
 PLACE = Place(
@@ -49,7 +49,7 @@ def test_a_fault_of_the_primary_is_never_drawn_for_the_standby() -> None:
 def test_each_fault_once_to_either_node() -> None:
     names = [(one.fault.name, one.to_primary) for one in every(1)]
     assert len(set(names)) == len(names)
-    assert {name for name, _ in names} == {one.name for one in FAULTS}
+    assert {name for name, _ in names} == {one.name for one in ALL}
     assert ("power off", False) in names
     assert ("standby far behind, then power off", False) not in names
 
@@ -84,7 +84,7 @@ def test_a_one_way_cut_leaves_the_other_way_open() -> None:
     assert all(" -s " in rule and " -d " not in rule for rule in rules)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda one: one.name)
+@pytest.mark.parametrize("fault", ALL, ids=lambda one: one.name)
 def test_whatever_a_fault_cuts_it_heals(fault: Fault) -> None:
     def touched(steps: object) -> set[str]:
         assert isinstance(steps, list | tuple)
@@ -95,7 +95,7 @@ def test_whatever_a_fault_cuts_it_heals(fault: Fault) -> None:
     assert touched(fault.begin(PLACE)) <= touched(fault.end(PLACE))
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda one: one.name)
+@pytest.mark.parametrize("fault", ALL, ids=lambda one: one.name)
 def test_what_a_fault_prepares_it_puts_back(fault: Fault) -> None:
     assert bool(fault.prepare(PLACE)) == bool(fault.restore(PLACE))
 
