@@ -11,8 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-GRANTED = "granted: "
-LEADS = "the public name leads to "
+_GRANTED = "granted: "
 ANSWER_SECONDS = 10.0
 
 
@@ -64,7 +63,7 @@ def entries(state: Mapping[str, Any]) -> list[Entry]:
     ]  # fmt: skip
 
 
-def last(found: Iterable[Entry], word: str, began: float, ended: float) -> float | None:
-    """When something that begins with a word last happened between two moments."""
-    times = [one.at for one in found if one.reason.startswith(word) and began < one.at <= ended]
+def last_grant(found: Iterable[Entry], began: float, ended: float) -> float | None:
+    """When it last granted a lease between two moments."""
+    times = [one.at for one in found if one.reason.startswith(_GRANTED) and began < one.at <= ended]
     return max(times, default=None)

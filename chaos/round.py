@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.arbiter import GRANTED, LEADS, ArbiterPage, Entry, entries, last
+from chaos.arbiter import ArbiterPage, Entry, entries, last_grant
 from chaos.evidence import keep_evidence
 from chaos.faults import Draw
 from chaos.hands import Hands
@@ -27,7 +27,7 @@ from chaos.score import (
     two_primaries,
 )
 from chaos.steps import Place, Step
-from chaos.watch import Watcher, whole
+from chaos.watch import PublicName, Watcher, whole
 from device.simulator.fleet import Plan, SimulationError, play
 from device.simulator.recorder import Line, Record, read_lines, read_record
 from device.simulator.verify import Verdict, VerifyError, compare_api
@@ -59,6 +59,7 @@ class Pair:
 
     Args:
         watchers: by node.
+        name: the public name, watched from outside.
         addresses: public addresses by node.
         arbiter: as an operator reaches it.
         enrol_token: lets devices in.
@@ -68,6 +69,7 @@ class Pair:
     world: SandboxWorld
     hands: Hands
     watchers: dict[str, Watcher]
+    name: PublicName
     addresses: Mapping[str, tuple[str, ...]]
     arbiter: ArbiterPage
     enrol_token: str
@@ -142,13 +144,16 @@ def watched(world: SandboxWorld, arbiter: tuple[str, int]) -> Iterator[Pair]:
     secrets = world.output("adminSecrets")
     for watcher in watchers.values():
         watcher.start()
+    public = PublicName(world.world.ca / "ca.pem")
+    public.start()
     try:
         yield Pair(
-            world, hands, watchers, addresses,
+            world, hands, watchers, public, addresses,
             ArbiterPage(arbiter, secrets["arbiter_operator_token"], world.world.ca / "ca.pem"),
             secrets["api_enrol_token"], secrets["api_operator_token"],
         )  # fmt: skip
     finally:
+        public.stop()
         for watcher in watchers.values():
             watcher.stop()
 
@@ -290,7 +295,7 @@ async def _score(
         node="primary" if played.to_primary else "standby",
         hold=drawn.hold,
         outage=None if gap is None else round(gap.seconds, 3),
-        parts=None if gap is None else _parts(gap, played.history),
+        parts=None if gap is None else _parts(gap, played.history, pair.name.led()),
         acknowledged=sum(line.kind == "acknowledged" for line in answers),
         lost=None if verdict is None else len(verdict.lost),
         doubled=0 if verdict is None else len(verdict.doubled) + len(verdict.unknown),
@@ -320,9 +325,10 @@ def _outage(answers: Sequence[Line], played: _Played) -> Outage | None:
         return None
 
 
-def _parts(gap: Outage, history: Sequence[Entry]) -> Parts | None:
-    granted = last(history, GRANTED, gap.began, gap.ended)
-    return parts(gap, granted, last(history, LEADS, gap.began, gap.ended))
+def _parts(gap: Outage, history: Sequence[Entry], led: Sequence[float]) -> Parts | None:
+    claimed = gap.ended if gap.claimed is None else gap.claimed
+    first = min((at for at in led if claimed < at <= gap.ended), default=None)
+    return parts(gap, last_grant(history, gap.began, gap.ended), first)
 
 
 def _served(home: Path, since: float) -> bool:

@@ -124,7 +124,8 @@ class Parts:
     Args:
         detection: from the last acknowledgement until the arbiter granted a lease.
         promotion: until the node said that it takes writes.
-        steering: until the public name led to it; None where the arbiter does not steer.
+        steering: until the public name led to it; None where that was not waited for, since the
+            other node passes on what still comes to it.
         client: until a device had tried again and was answered.
     """
 
@@ -140,7 +141,7 @@ def parts(gap: Outage, granted: float | None, led: float | None) -> Parts | None
     Args:
         gap: with the moment at which a node first said again that it takes writes.
         granted: when the arbiter last granted a lease to another node.
-        led: when the arbiter last led the public name there.
+        led: when the public name first led there.
 
     Returns:
         None where nobody was granted a lease in it, so that it has no such parts.

@@ -1,7 +1,7 @@
-"""Asks both agents all the time who may take writes, from inside each node's own network.
+"""Asks all the time who may take writes: both agents, and the public name.
 
-Through the loopback of the node, so that no cut and no frozen peer blinds the watcher, and without
-a process a question: a thread joins the node's network namespace.
+An agent is asked through the loopback of its node, so that no cut and no frozen peer blinds the
+watcher, and without a process a question: a thread joins the node's network namespace.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ import ctypes
 import http.client
 import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from chaos.score import Claim
+from tests.e2e.sandbox_world import public_connection
 
 AGENT = ("127.0.0.1", 9600)
 EVERY_SECONDS = 0.2
+PUBLIC_THREADS = 10
 STATUS_SECONDS = 1.0
 _CLONE_NEWNET = 0x40000000
 
@@ -101,6 +106,53 @@ def _get(path: str) -> tuple[int, bytes]:
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+class PublicName:
+    """What the public name leads to, asked from outside until stopped.
+
+    Args:
+        ca: certificate that signs the name's.
+    """
+
+    def __init__(self, ca: Path) -> None:
+        self._tls = ssl.create_default_context(cafile=str(ca))
+        self._led: list[float] = []
+        self._stop = threading.Event()
+        # A question to a dead node takes its time; meanwhile others are asked.
+        self._threads = [
+            threading.Thread(target=self._run, args=(number,), daemon=True)
+            for number in range(PUBLIC_THREADS)
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    def led(self) -> list[float]:
+        """When it led to a node that takes writes."""
+        return list(self._led)
+
+    def _run(self, number: int) -> None:
+        every = PUBLIC_THREADS * EVERY_SECONDS
+        wait = number * EVERY_SECONDS
+        while not self._stop.wait(wait):
+            asked = time.monotonic()
+            with (
+                suppress(OSError, http.client.HTTPException),
+                public_connection(self._tls, every) as connection,
+            ):
+                connection.request("GET", "/leader")
+                if connection.getresponse().status == 200:
+                    self._led.append(time.time())
+            wait = max(0.0, asked + every - time.monotonic())
 
 
 def whole(first: dict[str, Any] | None, second: dict[str, Any] | None) -> bool:

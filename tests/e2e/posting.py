@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
-import socket
 import ssl
 import threading
 import time
@@ -19,10 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-from sandbox import world as fixed
-from tests.e2e.sandbox_world import SandboxWorld, eventually
+from tests.e2e.sandbox_world import SandboxWorld, eventually, public_connection
 
 EVERY_SECONDS = 0.2
 
@@ -58,23 +55,13 @@ class Device:
             self._stop.wait(EVERY_SECONDS)
 
     def _post(self, tls: ssl.SSLContext, body: dict[str, str]) -> bool:
-        """One try, at the edge's address: Python resolves no names below localhost."""
-        name = urlsplit(fixed.PUBLIC_URL)
-        connection = http.client.HTTPConnection(str(name.hostname), timeout=5)
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         try:
-            plain = socket.create_connection(("127.0.0.1", name.port or 443), timeout=5)
-            connection.sock = tls.wrap_socket(plain, server_hostname=name.hostname)
-            headers = {
-                "Authorization": f"Bearer {self.token}",
-                "Content-Type": "application/json",
-                "Host": name.netloc,
-            }
-            connection.request("POST", "/api/status", json.dumps(body), headers)
-            return connection.getresponse().status in (200, 201)
+            with public_connection(tls, 5) as connection:
+                connection.request("POST", "/api/status", json.dumps(body), headers)
+                return connection.getresponse().status in (200, 201)
         except (OSError, http.client.HTTPException):
             return False
-        finally:
-            connection.close()
 
     @property
     def latest(self) -> float:

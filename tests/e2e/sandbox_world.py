@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shlex
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import requests
@@ -80,6 +85,21 @@ def eventually(
             return answer
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s; last: {answer!r}"
         time.sleep(pause)
+
+
+@contextmanager
+def public_connection(tls: ssl.SSLContext, seconds: float) -> Iterator[http.client.HTTPConnection]:
+    """A connection to the public name, at the edge's address: Python resolves no names below
+    localhost. Raises OSError, as does what is asked over it and takes longer."""
+    name = urlsplit(fixed.PUBLIC_URL)
+    # The name's port goes into the Host header; the wire is TLS already.
+    connection = http.client.HTTPConnection(str(name.hostname), name.port)
+    try:
+        plain = socket.create_connection(("127.0.0.1", name.port or 443), timeout=seconds)
+        connection.sock = tls.wrap_socket(plain, server_hostname=name.hostname)
+        yield connection
+    finally:
+        connection.close()
 
 
 @dataclass(frozen=True)

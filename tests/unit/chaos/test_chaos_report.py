@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from chaos import report
-from chaos.arbiter import GRANTED, LEADS, entries, last
+from chaos.arbiter import entries, last_grant
 from chaos.score import Parts, Score
 
 
@@ -52,7 +52,7 @@ def test_rounds_that_never_served_again_are_shown_all_the_same() -> None:
     assert "never |" in text
 
 
-def test_the_arbiters_history_says_when_the_lease_and_the_name_moved() -> None:
+def test_the_arbiters_history_says_when_the_lease_moved() -> None:
     history = entries(
         {
             "history": [
@@ -66,6 +66,5 @@ def test_the_arbiters_history_says_when_the_lease_and_the_name_moved() -> None:
         }
     )  # fmt: skip
     first = history[0].at
-    assert last(history, GRANTED, first + 5, first + 30) == first + 20
-    assert last(history, LEADS, first + 5, first + 30) == first + 20.5
-    assert last(history, LEADS, first + 5, first + 20) is None
+    assert last_grant(history, first + 5, first + 30) == first + 20
+    assert last_grant(history, first + 5, first + 19) is None

@@ -65,7 +65,7 @@ def test_a_name_that_moved_before_the_promotion_cost_nothing() -> None:
     assert split.client == pytest.approx(2.99)
 
 
-def test_where_the_arbiter_does_not_steer_the_name_is_the_clients_part() -> None:
+def test_where_nobody_waited_for_the_name_it_has_no_part() -> None:
     split = parts(takeover(), granted=20.0, led=None)
     assert split is not None
     assert split.steering is None
