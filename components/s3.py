@@ -54,7 +54,8 @@ def s3_client(
     if not key_id or not key:
         raise S3Error(
             f"no B2 key: `export {id_names[0]}=… {key_names[0]}=…` or "
-            f"`pulumi config set --secret overlord:{id_names[1]}` and overlord:{key_names[1]}"
+            f"`pulumi config set --secret overlord:{id_names[1]}` and overlord:{key_names[1]}, "
+            "then `pulumi up --refresh=false`: a refresh asks with the settings of the last one"
         )
     # The engine asks for several resources at once, and a client takes longer to make than to use.
     with _making:
@@ -112,6 +113,8 @@ def error_code(error: Exception) -> str:
 
 def explain(error: Exception, what: str, account: str = "") -> S3Error:
     """An error that says what was refused and what to do next."""
+    if isinstance(error, S3Error):
+        return error  # it could not even ask, and says why
     code = error_code(error)
     (key_id, _), (key, _) = _KEYS[account]
     remedies = {

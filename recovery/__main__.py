@@ -11,7 +11,17 @@ from pathlib import Path
 
 import click
 
-from recovery.kit import Facts, KitError, cover, pack, seal, write
+from recovery.kit import (
+    Facts,
+    KitError,
+    cover,
+    export_for_new_keys,
+    pack,
+    prepare,
+    seal,
+    settings_without_keys,
+    write,
+)
 
 
 def output(*command: str) -> str:
@@ -44,7 +54,12 @@ def make(stack: str, folder: Path, passphrase: str, now: datetime) -> Path:
     settings = Path(f"Pulumi.{stack}.yaml")
     if not settings.exists():
         raise KitError(f"{settings} is not here: run this in the clone that you deploy from")
-    files = {"stack.json": export.encode(), settings.name: settings.read_bytes()}
+    secret = output("pulumi", "config", "--json", "--show-secrets", "--stack", stack)
+    files = {
+        "stack.json": export_for_new_keys(export).encode(),
+        settings.name: settings_without_keys(settings.read_text()).encode(),
+        "prepare.sh": prepare(json.loads(secret), stack).encode(),
+    }
     path = folder / f"recovery-kit-{stack}-{now:%Y%m%d-%H%M%S}.txt"
     facts = Facts(stack, backend, repository(), now)
     write(path, cover(facts, path.name) + seal(pack(files, now), passphrase))

@@ -7,16 +7,23 @@ be read. It is sealed with a passphrase by openssl, and opens with openssl alone
 from __future__ import annotations
 
 import io
+import json
 import os
+import shlex
 import subprocess
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 CIPHER = ("-aes-256-cbc", "-pbkdf2", "-iter", "1000000", "-md", "sha256")
 FENCE = "-----BEGIN SEALED KIT-----"
+_KEYS = ("encryptionsalt", "encryptedkey", "secretsprovider")
+_SALT = "salt of the new state"
 SHORTEST = 16
 """Characters of a passphrase: whoever finds the file may try as long as they like."""
 
@@ -85,14 +92,15 @@ Recovery kit of the Overlord stack {facts.stack}, made {facts.made:%Y-%m-%d %H:%
 state backend   {facts.backend}
 repository      {facts.repository}
 
-Inside: the stack's export with all secrets, and its settings. To open it:
+Inside: the stack's export with all secrets, and its settings, the secret ones apart. To open it:
 
   sed '1,/^{FENCE}/d' {name} | openssl enc -d {" ".join(CIPHER)} -a | tar -x
 
-Then, in a clone of the repository, with a state backend of your choice:
+Then, in a clone of the repository, with a state backend and a passphrase of your choice:
 
-  make venv && pulumi stack init {facts.stack}
-  cp recovery-kit/Pulumi.{facts.stack}.yaml .
+  make venv && cp recovery-kit/Pulumi.{facts.stack}.yaml .
+  pulumi stack init {facts.stack} --secrets-provider passphrase
+  sh recovery-kit/prepare.sh
   pulumi stack import --stack {facts.stack} --file recovery-kit/stack.json
   pulumi up --stack {facts.stack}
 
@@ -100,6 +108,56 @@ The vendors' tokens are not in it: make new ones, see docs/operations/production
 
 {FENCE}
 """
+
+
+def export_for_new_keys(text: str) -> str:
+    """A stack's export with its secrets readable, for a state with another passphrase: the key that
+    an import encrypts them with is named by `prepare`."""
+    export = json.loads(text)
+    export["deployment"]["secrets_providers"] = {"type": "passphrase", "state": {"salt": _SALT}}
+    return json.dumps(export)
+
+
+def settings_without_keys(text: str) -> str:
+    """A stack's settings file without what is encrypted for the passphrase of its state, and
+    without that key: it goes with any passphrase. Raises KitError where a secret is part of a
+    larger setting, which could not be put back by itself."""
+    document = yaml.safe_load(text) or {}
+    for key in _KEYS:
+        document.pop(key, None)
+    settings = document.get("config") or {}
+    document["config"] = {name: value for name, value in settings.items() if not _secret(value)}
+    if deeper := [name for name, value in document["config"].items() if _holds_secret(value)]:
+        raise KitError(f"{', '.join(deeper)} holds a secret among other things: set it by itself")
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _secret(value: Any) -> bool:
+    return isinstance(value, dict) and list(value) == ["secure"]
+
+
+def _holds_secret(value: Any) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_secret(one) or _holds_secret(one) for one in inside)
+
+
+def prepare(settings: Mapping[str, Mapping[str, object]], stack: str) -> str:
+    """A script for a new stack: puts the secret settings back, through an input, so that no process
+    list shows them, and the new state's key into the export.
+
+    Args:
+        settings: what `pulumi config --json --show-secrets` says.
+        stack: name of the stack.
+    """
+    lines = [
+        f"printf %s {shlex.quote(str(found['value']))} | "
+        f"pulumi config set --secret {shlex.quote(name)} --stack {shlex.quote(stack)}"
+        for name, found in sorted(settings.items())
+        if found.get("secret")
+    ]
+    salt = f"$(sed -n 's/^encryptionsalt: //p' Pulumi.{stack}.yaml)"
+    lines.append(f'sed -i "s|{_SALT}|{salt}|" recovery-kit/stack.json')
+    return "\n".join(["set -e", *lines]) + "\n"
 
 
 def write(path: Path, text: str) -> None:

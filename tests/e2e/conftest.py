@@ -22,6 +22,7 @@ ORDER = (
     "test_failover",
     "test_chaos",
     "test_rebuild",
+    "test_recovery_kit",
     "test_drill",
     "test_bad_boots",
     "test_deploy_key",  # after those that use the repository's own configuration

@@ -220,6 +220,8 @@ def test_errors_never_hold_the_key(b2: Any) -> None:
     class RefusedError(Exception):
         response = {"Error": {"Code": "SignatureDoesNotMatch", "Message": "no"}}  # noqa: RUF012
 
+    missing = S3Error("no B2 key: export it")
+    assert s3.explain(missing, "bundle") is missing
     text = str(s3.explain(RefusedError(), "bucket example-data"))
     assert "check OVERLORD_B2_KEY" in text
     assert "bucket example-data" in text
