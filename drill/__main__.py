@@ -38,10 +38,13 @@ def table(outcome: Outcome) -> Table:
 @click.command()
 @click.option("--megabytes", default=1000, show_default=True, help="Of data in the database.")
 @click.option("--devices", default=20, show_default=True, help="That post meanwhile.")
-def main(megabytes: int, devices: int) -> None:
+@click.option("--account", is_flag=True, help="All else at Hetzner is lost too.")
+def main(megabytes: int, devices: int, account: bool) -> None:
     """Rehearse the loss of both servers."""
     command(["make", "--no-print-directory", "up", "ARGS="], timeout=2400).must()
-    outcome = rehearse(SandboxWorld(), megabytes=megabytes, devices=devices, say=click.echo)
+    outcome = rehearse(
+        SandboxWorld(), megabytes=megabytes, devices=devices, say=click.echo, account=account
+    )
     Console().print(table(outcome))
     click.echo(f"recovery time   {outcome.recovery_seconds:.0f} s to the first acknowledged status")
     click.echo(f"recovery point  {outcome.lost_seconds:.0f} s of acknowledged statuses lost")

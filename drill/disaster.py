@@ -138,8 +138,9 @@ def digest(pair: SandboxWorld) -> str:
     )
 
 
-def destroy(pair: SandboxWorld) -> float:
-    """Delete both servers at the vendor, as a fire would; returns when, in seconds of the epoch."""
+def destroy(pair: SandboxWorld, account: bool) -> float:
+    """Delete both servers at the vendor, as a fire would, or all that there is, as the end of the
+    account would; returns when, in seconds of the epoch."""
     servers = [pair.hetzner.servers.get_by_name(node) for node in NODES]
     for server in servers:
         assert server is not None
@@ -147,13 +148,34 @@ def destroy(pair: SandboxWorld) -> float:
     moment = time.time()
     for deletion in [server.delete() for server in servers if server is not None]:
         deletion.wait_until_finished()
+    if account:
+        for address in pair.hetzner.primary_ips.get_all():
+            address.change_protection(delete=False).wait_until_finished()
+            address.delete()
+        for firewall in pair.hetzner.firewalls.get_all():
+            firewall.delete()
+        for key in pair.hetzner.ssh_keys.get_all():
+            key.delete()
     return moment
 
 
 def rehearse(
-    pair: SandboxWorld, *, megabytes: int, devices: int, say: Callable[[str], object]
+    pair: SandboxWorld,
+    *,
+    megabytes: int,
+    devices: int,
+    say: Callable[[str], object],
+    account: bool = False,
 ) -> Outcome:
-    """The whole of it. Raises AssertionError when data is not as it was."""
+    """The whole of it. Raises AssertionError when data is not as it was.
+
+    Args:
+        pair: the sandbox, whole.
+        megabytes: of data in the database.
+        devices: that post meanwhile.
+        say: told of each step.
+        account: whether the addresses, the firewall and the key at the vendor are lost too.
+    """
     token = str(pair.output("adminSecrets")["api_enrol_token"])
     run = uuid.uuid4().hex[:8]
     fleet = [Device(pair, f"drill-{run}-{number}", token) for number in range(devices)]
@@ -164,8 +186,8 @@ def rehearse(
     with posting(fleet):
         # Two minutes of log beyond the backup, so that the archive has to be replayed.
         eventually("statuses", lambda: all(len(one.acknowledged) > 70 for one in fleet), 600)
-        say("destroying both servers")
-        burned = destroy(pair)
+        say("destroying both servers" + (" and all else at the vendor" if account else ""))
+        burned = destroy(pair, account)
     up = threading.Thread(target=lambda: results.append(pair.up()), daemon=True)
     results: list[Run] = []
     say("pulumi up")
