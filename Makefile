@@ -114,10 +114,10 @@ tracer: ## strace for the test of the power cut, from the distribution
 	  echo "Installing strace"; apt-get -qq install -y --no-install-recommends strace >/dev/null; }
 
 config-test: install tracer ## every rendered file checked by its own program
-	@$(BIN)/python -m pytest tests/config tests/contract/test_worker_runtime.py $(ARGS)
+	@$(BIN)/python -m pytest tests/config tests/contract/test_worker_runtime.py --durations=15 $(ARGS)
 
 e2e: install browser config-test ## boot the sandbox, run the real engine against it, break things
-	@$(BIN)/python -m pytest tests/e2e -s --timeout=1800 $(ARGS)
+	@$(BIN)/python -m pytest tests/e2e -s --timeout=1800 --durations=15 $(ARGS)
 
 chaos: install ## random faults against the running sandbox while devices post; ARGS="--rounds 100 --seed 1"
 	@$(BIN)/python -m chaos $(ARGS)
