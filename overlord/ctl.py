@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from overlord import fetch, firstboot, role_commands
+from overlord import fetch, role_commands
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import parse_document
 from overlord.actions.tls import Outcome, Tls
@@ -26,7 +26,8 @@ from overlord.facts.services import (
     read_containers,
     trouble,
 )
-from overlord.firstboot import Context
+from overlord.firstboot import steps
+from overlord.firstboot.context import Context
 from overlord.integrity import check_files
 from overlord.layout import expected_of, stack_of
 from overlord.node import Node, read_boot_settings, read_node
@@ -247,7 +248,7 @@ def certificate_renew(force: bool) -> None:
 @main.command("first-boot", hidden=True)
 def first_boot() -> None:
     """Steps of the first boot that come with the bundle; run by the launcher."""
-    done = _guarded(lambda: firstboot.main(PATHS, fetch.download))
+    done = _guarded(lambda: steps.main(PATHS, fetch.download))
     sys.exit(0 if done else 1)
 
 

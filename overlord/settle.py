@@ -8,7 +8,10 @@ from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import read_shared_secrets, share
 from overlord.commands.systemd import Systemd
 from overlord.facts.database import DatabaseError, Postgres
-from overlord.firstboot import ADDRESS_TIMEOUT, STEPS, Context, StepFunction, healthy
+from overlord.firstboot.context import Context, StepFunction
+from overlord.firstboot.mesh import ADDRESS_TIMEOUT
+from overlord.firstboot.services import healthy
+from overlord.firstboot.steps import STEPS
 from overlord.host import AGENT_UNIT
 from overlord.layout import expected_of, stack_of
 from overlord.paths import Paths

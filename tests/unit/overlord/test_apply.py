@@ -11,7 +11,7 @@ import pytest
 from overlord.apply import ApplyError, Deployment
 from overlord.errors import OverlordError
 from overlord.facts.services import Container, DockerUnavailableError
-from overlord.firstboot import STEPS
+from overlord.firstboot.steps import STEPS
 from overlord.lock import exclusive
 from overlord.node import Node, read_boot_settings
 from overlord.paths import Paths

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from overlord import firstboot
 from overlord.actions.database import PASSWORDS, has_database, wanted_mark
 from overlord.errors import OverlordError
 from overlord.facts.peer import Peer
-from overlord.firstboot import Context
+from overlord.firstboot import data
+from overlord.firstboot.context import Context
 from overlord.roles.origin import PATIENCE
 from overlord.runner import Command, Result
 from tests.unit.overlord.fakes import FakeRunner
@@ -31,7 +31,7 @@ def context(root: Path, runner: FakeRunner, peer: Callable[[str], Peer | None]) 
 
 def test_the_first_primary_makes_an_empty_database(tmp_path: Path) -> None:
     runner = FakeRunner(NO_BACKUP)
-    assert firstboot.database(context(tmp_path, runner, lambda _: EMPTY)) == ["made an empty one"]
+    assert data.database(context(tmp_path, runner, lambda _: EMPTY)) == ["made an empty one"]
     assert runner.ran("run --rm --no-TTY --no-deps --quiet-pull database-tool init")
 
 
@@ -41,7 +41,7 @@ def test_what_is_on_disk_is_kept(tmp_path: Path) -> None:
     (found.paths.database_volume / "pgdata").mkdir(parents=True)
     (found.paths.database_volume / "pgdata/PG_VERSION").write_text("15\n")
     assert has_database(found.paths)
-    assert firstboot.database(found) == ["kept what is there"]
+    assert data.database(found) == ["kept what is there"]
     assert not runner.ran("database-tool")
 
 
@@ -52,16 +52,14 @@ def test_a_copy_that_fails_is_tried_again(tmp_path: Path) -> None:
         return results.pop(0)
 
     runner = FakeRunner({"database-tool clone vps-02": clone})
-    assert firstboot.database(context(tmp_path, runner, lambda _: PRIMARY)) == [
-        "copied from vps-02"
-    ]
+    assert data.database(context(tmp_path, runner, lambda _: PRIMARY)) == ["copied from vps-02"]
     assert results == []
 
 
 def test_a_peer_that_never_answers_ends_the_step_with_a_remedy(tmp_path: Path) -> None:
     found = context(tmp_path, FakeRunner(NO_BACKUP), lambda _: None)
     with pytest.raises(OverlordError) as failure:
-        firstboot.database(found)
+        data.database(found)
     assert found.clock() >= PATIENCE
     assert "vps-02" in failure.value.what
     assert "overlord-launch run" in failure.value.remedy
@@ -70,7 +68,7 @@ def test_a_peer_that_never_answers_ends_the_step_with_a_remedy(tmp_path: Path) -
 def test_when_no_node_has_the_database_the_newest_backup_is_restored(tmp_path: Path) -> None:
     report = '{"bytes": 5000000, "fetch_seconds": 7, "replay_seconds": 2, "last_commit": 1000.0}'
     runner = FakeRunner({" info": Result(0, info()), "restore": Result(0, f"a line\n{report}\n")})
-    assert firstboot.database(context(tmp_path, runner, lambda _: EMPTY)) == [
+    assert data.database(context(tmp_path, runner, lambda _: EMPTY)) == [
         "restored the newest backup",
         "5 MB, fetched in 7 s, log replayed in 2 s",
         "last transaction 1970-01-01 00:16:40 UTC",
@@ -81,7 +79,7 @@ def test_when_no_node_has_the_database_the_newest_backup_is_restored(tmp_path: P
 def test_a_restore_that_fails_is_tried_again_and_then_named(tmp_path: Path) -> None:
     runner = FakeRunner({" info": Result(0, info()), "restore": Result(1, "", "no route to host")})
     with pytest.raises(OverlordError, match="no route to host"):
-        firstboot.database(context(tmp_path, runner, lambda _: EMPTY))
+        data.database(context(tmp_path, runner, lambda _: EMPTY))
     assert len([line for line in runner.lines if "database-tool restore" in line]) == 3
     assert not runner.ran("database-tool init")
 
@@ -89,7 +87,7 @@ def test_a_restore_that_fails_is_tried_again_and_then_named(tmp_path: Path) -> N
 def test_no_database_is_made_while_the_bucket_cannot_be_read(tmp_path: Path) -> None:
     runner = FakeRunner({" info": Result(1, "", "403")})
     with pytest.raises(OverlordError, match="backup repository cannot be read"):
-        firstboot.database(context(tmp_path, runner, lambda _: EMPTY))
+        data.database(context(tmp_path, runner, lambda _: EMPTY))
     assert not runner.ran("database-tool init")
 
 

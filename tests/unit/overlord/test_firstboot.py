@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from overlord import firstboot
 from overlord.actions import stack as stack_actions
 from overlord.errors import OverlordError
 from overlord.facts.services import Container
-from overlord.firstboot import STEPS, Context, run_steps
+from overlord.firstboot import host, mesh, services
+from overlord.firstboot.context import Context
+from overlord.firstboot.steps import STEPS, run_steps
 from overlord.journal import read_boot_state
 from overlord.node import parse_node, read_boot_settings
 from overlord.releases import Releases
@@ -183,7 +184,7 @@ def tailnet_runner(up: Result) -> FakeRunner:
 def test_joining_the_tailnet_uses_the_key_once_and_forgets_it(tmp_path: Path) -> None:
     runner = tailnet_runner(Result(0))
     context = make_context(tmp_path, runner)
-    assert firstboot.tailnet(context) == ["100.64.0.5"]
+    assert mesh.tailnet(context) == ["100.64.0.5"]
     assert KEY not in context.paths.boot_settings.read_text()
     assert not (context.paths.run / "tailscale.key").exists()
     assert not any(KEY in line for line in runner.lines)
@@ -193,7 +194,7 @@ def test_joining_the_tailnet_uses_the_key_once_and_forgets_it(tmp_path: Path) ->
 def test_a_node_that_is_in_the_tailnet_does_not_join_again(tmp_path: Path) -> None:
     runner = FakeRunner({"tailscale status": Result(0, RUNNING)})
     context = make_context(tmp_path, runner)
-    firstboot.tailnet(context)
+    mesh.tailnet(context)
     assert not runner.ran("tailscale up")
 
 
@@ -203,7 +204,7 @@ def test_an_expired_key_names_the_rebuild_and_keeps_the_key_out_of_the_error(
 ) -> None:
     context = make_context(tmp_path, tailnet_runner(Result(1, errors=said)))
     with pytest.raises(OverlordError) as failure:
-        firstboot.tailnet(context)
+        mesh.tailnet(context)
     assert "overlord:rebuild: vps-01" in failure.value.remedy
     assert KEY not in failure.value.what
     assert not (context.paths.run / "tailscale.key").exists()
@@ -212,7 +213,7 @@ def test_an_expired_key_names_the_rebuild_and_keeps_the_key_out_of_the_error(
 def test_an_unreachable_control_server_is_no_expired_key(tmp_path: Path) -> None:
     context = make_context(tmp_path, tailnet_runner(Result(1, errors="connection refused")))
     with pytest.raises(OverlordError) as failure:
-        firstboot.tailnet(context)
+        mesh.tailnet(context)
     assert "control server" in failure.value.remedy
 
 
@@ -236,9 +237,9 @@ def test_too_little_disk_for_the_images_is_said_before_pulling(
 ) -> None:
     runner = FakeRunner()
     context = make_context(tmp_path, runner)
-    monkeypatch.setattr(firstboot, "IMAGES_NEED_BYTES", 2**60)
+    monkeypatch.setattr(services, "IMAGES_NEED_BYTES", 2**60)
     with pytest.raises(OverlordError, match="GiB free"):
-        firstboot.images(context)
+        services.images(context)
     assert not runner.ran("pull")
 
 
@@ -247,8 +248,8 @@ def test_a_registry_that_recovers_is_tried_again(
 ) -> None:
     answers = iter([Result(1, errors="503"), Result(0)])
     context = make_context(tmp_path, FakeRunner({" pull": lambda _: next(answers)}))
-    monkeypatch.setattr(firstboot, "IMAGES_NEED_BYTES", 0)
-    assert firstboot.images(context) == []
+    monkeypatch.setattr(services, "IMAGES_NEED_BYTES", 0)
+    assert services.images(context) == []
 
 
 HEALTHY = (
@@ -273,7 +274,7 @@ def test_a_service_that_needs_its_time_is_waited_for(
     starting = (Container("api", "running", "starting"), *HEALTHY[1:])
     containers(monkeypatch, *[starting] * 200, HEALTHY)
     context = make_context(tmp_path, FakeRunner())
-    assert firstboot.healthy(context) == ["2 services"]
+    assert services.healthy(context) == ["2 services"]
 
 
 def test_a_service_that_stays_unhealthy_is_named_and_its_log_kept(
@@ -283,7 +284,7 @@ def test_a_service_that_stays_unhealthy_is_named_and_its_log_kept(
     runner = FakeRunner()
     context = make_context(tmp_path, runner)
     with pytest.raises(OverlordError, match="api is unhealthy") as failure:
-        firstboot.healthy(context)
+        services.healthy(context)
     assert "overlordctl logs api" in failure.value.remedy
     assert runner.ran("logs --no-color --no-log-prefix --tail=12 api")
     assert context.clock() < 100  # it does not wait for the hopeless
@@ -303,14 +304,14 @@ def test_a_stack_that_does_not_start_names_the_service_and_not_its_dependents(
     runner = FakeRunner({"up --detach": Result(1, errors="dependency failed to start")})
     context = make_context(tmp_path, runner)
     with pytest.raises(OverlordError) as failure:
-        firstboot.stack(context)
+        services.stack(context)
     assert "postgres is restarting (1)" in failure.value.what
     assert "api" not in failure.value.what
 
 
 def test_secrets_of_user_data_are_gone_at_the_end(tmp_path: Path) -> None:
     context = make_context(tmp_path, FakeRunner())
-    firstboot.finish(context)
+    services.finish(context)
     left = json.loads(context.paths.boot_settings.read_text())
     assert not {"tailscale_auth_key", "bundle_url", "secrets_key", "secrets_url"} & set(left)
     assert left["node"] == "vps-01"
@@ -319,14 +320,14 @@ def test_secrets_of_user_data_are_gone_at_the_end(tmp_path: Path) -> None:
 def test_a_container_leaves_the_clock_to_its_host(tmp_path: Path) -> None:
     runner = FakeRunner({"systemd-detect-virt": Result(0, "docker")})
     context = make_context(tmp_path, runner)
-    assert "host" in firstboot.clock(context)[0]
+    assert "host" in host.clock(context)[0]
     assert not runner.ran("chrony")
 
 
 def test_a_real_server_keeps_its_own_time(tmp_path: Path) -> None:
     runner = FakeRunner({"systemd-detect-virt": Result(1, "none")})
     context = make_context(tmp_path, runner)
-    firstboot.clock(context)
+    host.clock(context)
     assert runner.ran("restart chrony.service")
 
 
@@ -334,5 +335,5 @@ def test_another_distribution_is_refused_with_the_setting_to_change(tmp_path: Pa
     context = make_context(tmp_path, FakeRunner())
     (tmp_path / "etc/os-release").write_text("ID=fedora\n")
     with pytest.raises(OverlordError) as failure:
-        firstboot.software(context)
+        host.software(context)
     assert "overlord:image" in failure.value.remedy

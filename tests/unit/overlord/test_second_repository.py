@@ -12,7 +12,6 @@ import click.testing
 import pytest
 from click.testing import CliRunner
 
-from overlord import firstboot
 from overlord.backup.cli import backup
 from overlord.backup.manager import Manager, in_turn
 from overlord.backup.repository import Repository, parse_info
@@ -20,6 +19,8 @@ from overlord.backup.restore import Restore
 from overlord.backup.source import Look, backups_word, choose
 from overlord.backup.state import forget_second, read_watch
 from overlord.errors import OverlordError
+from overlord.firstboot import data
+from overlord.firstboot.context import Context
 from overlord.node import BackupTerms, read_backup_terms
 from overlord.runner import Result
 from tests.unit.overlord.fakes import FakeRunner
@@ -254,7 +255,7 @@ def test_a_restore_reads_the_log_of_both_where_both_can_be_read(pair: Pair) -> N
     assert pair.desk.runner.ran("database-tool both database-tool restore")
 
 
-def first_boot(root: Path, first: Result, second: Result) -> tuple[firstboot.Context, FakeRunner]:
+def first_boot(root: Path, first: Result, second: Result) -> tuple[Context, FakeRunner]:
     runner = FakeRunner(
         {
             "database-tool 1 /etc/overlord/postgres/pgbackrest-tool --output=json info": first,
@@ -273,12 +274,12 @@ EMPTY_ONE, FULL_ONE = Result(0, info(2, 2, ())), Result(0, info())
 
 def test_a_first_boot_makes_a_database_where_both_repositories_are_empty(tmp_path: Path) -> None:
     found, _ = first_boot(tmp_path, EMPTY_ONE, EMPTY_ONE)
-    assert firstboot.database(found) == ["made an empty one"]
+    assert data.database(found) == ["made an empty one"]
 
 
 def test_a_first_boot_restores_from_the_second_where_the_first_is_empty(tmp_path: Path) -> None:
     found, runner = first_boot(tmp_path, EMPTY_ONE, FULL_ONE)
-    assert firstboot.database(found)[0] == "restored the newest backup of the second repository"
+    assert data.database(found)[0] == "restored the newest backup of the second repository"
     assert runner.ran("database-tool both database-tool restore")
     assert not runner.ran("database-tool init")
 
@@ -287,7 +288,7 @@ def test_a_first_boot_restores_from_the_first_alone_where_the_second_is_away(
     tmp_path: Path,
 ) -> None:
     found, runner = first_boot(tmp_path, FULL_ONE, AWAY)
-    assert firstboot.database(found)[0] == "restored the newest backup"
+    assert data.database(found)[0] == "restored the newest backup"
     assert runner.ran("database-tool 1 database-tool restore")
 
 
@@ -304,7 +305,7 @@ def test_a_first_boot_stops_while_a_repository_may_hide_the_history(
 ) -> None:
     found, runner = first_boot(tmp_path, first, second)
     with pytest.raises(OverlordError, match="cannot be read") as failure:
-        firstboot.database(found)
+        data.database(found)
     assert remedy in failure.value.remedy
     assert not runner.ran("database-tool init")
     assert not runner.ran("database-tool restore")

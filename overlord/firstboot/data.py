@@ -1,0 +1,120 @@
+"""The step that gives the node its database."""
+
+from dataclasses import replace
+from typing import Literal
+
+from overlord.actions import database as database_actions
+from overlord.arbiter import ArbiterSilentError
+from overlord.backup.causes import failure
+from overlord.backup.restore import recovery_notes
+from overlord.backup.source import Look, Source, backups_word, choose, look_at
+from overlord.commands.backup import BackupTool
+from overlord.errors import OverlordError
+from overlord.firstboot.context import AGAIN, Context, Notes
+from overlord.firstboot.services import share_secrets
+from overlord.layout import stack_of
+from overlord.node import read_backup_terms
+from overlord.roles.origin import (
+    Clone,
+    Init,
+    Keep,
+    OriginFacts,
+    Restore,
+    Stop,
+    Wait,
+    decide_origin,
+)
+from overlord.runner import check
+
+ORIGIN_PAUSE = 2.0
+RESTORE_PAUSES = (10.0, 30.0, 0.0)
+
+
+def database(context: Context) -> Notes:
+    """The database: kept, copied from the peer, restored, or made where there never was any."""
+    share_secrets(context)
+    compose = stack_of(context.paths, context.node.name)
+    tool = "database-tool"
+    began = context.clock()
+    said = ""
+    while True:
+        origin = decide_origin(_origin_facts(context, context.clock() - began))
+        match origin:
+            case Keep():
+                return ["kept what is there"]
+            case Init():
+                check(context.runner, compose.run(tool, "init"), f"free space?, {AGAIN}")
+                return ["made an empty one"]
+            case Clone(peer):
+                command = compose.run(tool, "clone", peer)
+                if context.runner.run(command).code == 0:
+                    return [f"copied from {peer}"]
+                # The peer may have gone meanwhile: what it says now decides.
+                reason = f"copying from {peer} failed"
+            case Restore():
+                return _restore(context)
+            case Wait(reason):
+                pass
+            case Stop(what, remedy):
+                raise OverlordError(what, f"{remedy}, {AGAIN}")
+        if reason != said:
+            said = reason
+            print(f"first boot: database: waiting: {reason}", flush=True)
+        context.sleep(ORIGIN_PAUSE)
+
+
+def _restore(context: Context) -> Notes:
+    source = _source(context)
+    tool = BackupTool(
+        stack_of(context.paths, context.node.name), which=source.which if source else ""
+    )
+    last_segment = source.last_segment if source else ""
+    second = " of the second repository" if source and source.number == 2 else ""
+    for pause in RESTORE_PAUSES:
+        result = context.runner.run(tool.restore(None))
+        if result.code == 0:
+            notes = recovery_notes(result.output, last_segment)
+            return [f"restored the newest backup{second}", *notes]
+        context.sleep(pause)
+    error = failure("the restore", tool.restore(None), result, "see the runbook of backups")
+    raise OverlordError(
+        error.what,
+        f"the backups are as they were; {error.remedy}; see "
+        f"docs/operations/disaster-recovery.md, {AGAIN}",
+    )
+
+
+def _origin_facts(context: Context, waited: float) -> OriginFacts:
+    facts = OriginFacts(
+        data=database_actions.has_database(context.paths),
+        role=context.node.role,
+        peer_name=context.node.peer,
+        peer=context.ask_peer(context.node.peer),
+        arbiter=_arbiters_word(context),
+        waited=waited,
+    )
+    if not facts.asks_for_backup:
+        return facts
+    return replace(facts, backup=backups_word(_looks(context)))
+
+
+def _looks(context: Context) -> list[Look]:
+    tool = BackupTool(stack_of(context.paths, context.node.name))
+    count = len(read_backup_terms(context.paths, context.boot).repositories)
+    return look_at(context.runner, tool.of_each(count))
+
+
+def _source(context: Context) -> Source | None:
+    """Where a restore starts; None where that is not clear any more: then from the first alone."""
+    looks = _looks(context)
+    return choose(looks, None) if backups_word(looks) == "exists" else None
+
+
+def _arbiters_word(context: Context) -> Literal["none", "silent", "empty", "known"]:
+    if context.node.arbiter is None:
+        return "none"
+    try:
+        state = context.ask_arbiter(context)
+    except (ArbiterSilentError, OSError):
+        return "silent"
+    return "known" if state.cluster else "empty"
