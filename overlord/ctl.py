@@ -6,11 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from overlord import fetch, role_commands
 from overlord.actions import stack as stack_actions
@@ -21,7 +19,6 @@ from overlord.backup.cli import backup, restore
 from overlord.errors import OverlordError
 from overlord.facts.observe import Facts, observe, observe_slow
 from overlord.facts.services import (
-    Container,
     DockerUnavailableError,
     read_containers,
     trouble,
@@ -32,18 +29,17 @@ from overlord.integrity import check_files
 from overlord.layout import expected_of, stack_of
 from overlord.node import Node, read_boot_settings, read_node
 from overlord.paths import Paths
-from overlord.problems import Problem, find_problems
+from overlord.problems import find_problems
 from overlord.rehearsal import Severity, rehearse
 from overlord.releases import Releases
 from overlord.roles.words import ask_agent
 from overlord.runner import SystemRunner, check
 from overlord.settle import settle as settle_node
+from overlord.status import print_status, status_document
 from overlord.turn import Pair
 
 PATHS = Paths()
 BOOT_WAIT_SECONDS = 120.0
-
-SEVERITY_STYLE = {"critical": "red", "warning": "yellow"}
 
 T = TypeVar("T")
 
@@ -73,7 +69,7 @@ def status(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(status_document(facts, problems, agent), indent=1))
     else:
-        _print_status(facts, problems, agent)
+        print_status(facts, problems, agent)
     sys.exit(0 if healthy else 1)
 
 
@@ -300,90 +296,6 @@ def stack_stop() -> None:
         check(SystemRunner(), stack_of(PATHS, boot.node).stop(), "see `docker ps`")
 
     _guarded(work)
-
-
-def status_document(
-    facts: Facts, problems: tuple[Problem, ...], agent: dict[str, Any]
-) -> dict[str, Any]:
-    """`overlordctl status --json`. Who may write only the agent knows."""
-    return {
-        **facts.as_json(),
-        "healthy": not any(problem.severity == "critical" for problem in problems),
-        "leader": bool(agent.get("leader")),
-        "roles": agent.get("roles"),
-        "problems": [vars(problem) for problem in problems],
-    }
-
-
-def _print_status(facts: Facts, problems: tuple[Problem, ...], agent: dict[str, Any]) -> None:
-    console = Console()
-    state = (agent.get("roles") or {}).get("state", "unknown")
-    console.print(
-        f"[bold]{facts.node}[/] {state}, {'takes writes' if agent.get('leader') else 'no writes'}"
-        f"  ({facts.environment}, {facts.public_name})"
-    )
-    overview = Table.grid(padding=(0, 2))
-    for name, value in overview_rows(facts):
-        overview.add_row(name, value)
-    console.print(overview)
-    table = Table("service", "state", "since", "image", box=None, padding=(0, 2, 0, 0))
-    wrong = facts.service_trouble
-    found: dict[str, Container] = {one.service: one for one in facts.containers}
-    for service in facts.expected:
-        container = found.get(service.name)
-        state = wrong.get(service.name)
-        table.add_row(
-            service.name,
-            f"[red]{state}[/]" if state else "[green]ok[/]",
-            container.since if container else "",
-            container.image if container else "",
-        )
-    console.print(table)
-    for problem in problems:
-        console.print(f"[{SEVERITY_STYLE[problem.severity]}]{problem.severity}[/]: {problem.what}")
-        console.print(f"  {problem.remedy}", style="dim")
-
-
-def overview_rows(facts: Facts) -> list[tuple[str, str]]:
-    """Name and value of each line about the machine."""
-    gib = 1024**3
-    clock = {True: "synchronised", False: "not synchronised", None: "unknown"}
-    steps = facts.boot.steps
-    done = sum(1 for step in steps if step.state == "done")
-    seconds = sum(step.seconds for step in steps)
-    boot = f"{facts.boot.state}, {done} of {len(steps)} steps, {seconds:.0f} s"
-    if facts.boot.failed:
-        boot += f", failed at {facts.boot.failed.name}"
-    change = facts.last_change
-    last = "none"
-    if change:
-        when = datetime.fromtimestamp(change.time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        last = f"{change.action} of {change.release} {change.result}, {when}"
-    days = facts.certificate_days
-    return [
-        ("release", facts.release or "none"),
-        ("last change", last),
-        ("first boot", boot),
-        (
-            "disk",
-            f"{facts.disk.used_ratio:.0%} used, {facts.disk.free / gib:.1f} GiB free",
-        ),
-        (
-            "memory",
-            f"{facts.memory.available / gib:.1f} of {facts.memory.total / gib:.1f} GiB available",
-        ),
-        ("clock", "the host's" if facts.container else clock[facts.clock_synchronised]),
-        (
-            "certificate",
-            "none" if days is None else f"{facts.certificate_source}, {days:.0f} days left",
-        ),
-        (
-            "tailnet",
-            f"{facts.tailnet.state or 'off'} {facts.tailnet.address or ''}, "
-            f"{facts.tailnet.peers_online} of {facts.tailnet.peers} peers online",
-        ),
-        ("postgres", "answers" if facts.postgres else "does not answer"),
-    ]
 
 
 def _facts() -> Facts:

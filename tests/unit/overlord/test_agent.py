@@ -17,7 +17,6 @@ from overlord.agent.notify import notify
 from overlord.agent.state import STALE_SECONDS, State
 from overlord.apply import settle_command
 from overlord.backup.state import RestoreTest, Watch, write_restore_test, write_watch
-from overlord.ctl import overview_rows, status_document
 from overlord.decide import History, decide
 from overlord.facts import postgres, system, tailnet
 from overlord.facts.logins import Logins
@@ -38,6 +37,7 @@ from overlord.roles.record import Record
 from overlord.roles.view import STALE_SECONDS as ROLES_STALE_SECONDS
 from overlord.roles.view import RoleState, RoleView
 from overlord.runner import Command, SystemRunner
+from overlord.status import overview_rows, status_document
 from tests.unit.overlord.fakes import healthy_facts
 from tests.unit.overlord.role_fakes import primary, standby
 
