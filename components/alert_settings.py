@@ -256,8 +256,7 @@ def credential_mistakes(
             yield (
                 token,
                 f"missing: {token.purpose}",
-                f"`export {token.variable}=…` or `pulumi config set --secret {token.key}`, or "
-                f"take the channel out of {PROJECT}:alerts",
+                f"{token.remedy}, or take the channel out of {PROJECT}:alerts",
             )
         elif name in _ADDRESSES and not _may_be_sent_to(value):
             yield (

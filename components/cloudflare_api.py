@@ -26,8 +26,7 @@ class CloudflareApi:
             vendor="Cloudflare",
             endpoint=endpoint or CLOUDFLARE_URL,
             token=token,
-            token_remedy=f"`export {CLOUDFLARE_TOKEN.variable}=…` or "
-            f"`pulumi config set --secret {CLOUDFLARE_TOKEN.key}`",
+            token_remedy=CLOUDFLARE_TOKEN.remedy,
             endpoint_key="cloudflare:baseUrl",
         )
 

@@ -72,8 +72,7 @@ class HetznerApi:
             vendor="Hetzner",
             endpoint=endpoint,
             token=token,
-            token_remedy=f"`export {HETZNER_TOKEN.variable}=…` or "
-            f"`pulumi config set --secret {HETZNER_TOKEN.key}`",
+            token_remedy=HETZNER_TOKEN.remedy,
             endpoint_key="hcloud:endpoint",
         )
 

@@ -81,6 +81,11 @@ class Token:
     key: str
     purpose: str
 
+    @property
+    def remedy(self) -> str:
+        """How it is given."""
+        return f"`export {self.variable}=…` or `pulumi config set --secret {self.key}`"
+
     def value(self) -> str | None:
         """The credential, from secret configuration or the environment."""
         namespace, name = self.key.split(":")

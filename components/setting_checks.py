@@ -136,8 +136,7 @@ def arbiter_mistakes(
         yield Problem(
             ARBITER_DNS_TOKEN.key,
             f"missing: {ARBITER_DNS_TOKEN.purpose}",
-            f"`export {ARBITER_DNS_TOKEN.variable}=…` or `pulumi config set --secret "
-            f"{ARBITER_DNS_TOKEN.key}`, or {ways_out}",
+            f"{ARBITER_DNS_TOKEN.remedy}, or {ways_out}",
         )
 
 
@@ -146,11 +145,7 @@ def missing_tokens(
 ) -> list[Problem]:
     """A problem for each credential that is neither configured nor in the environment."""
     return [
-        Problem(
-            token.key,
-            f"missing: {token.purpose}",
-            f"`export {token.variable}=…` or `pulumi config set --secret {token.key}`",
-        )
+        Problem(token.key, f"missing: {token.purpose}", token.remedy)
         for token in needed
         if not tokens.get(token.variable)
     ]

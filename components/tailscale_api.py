@@ -18,8 +18,7 @@ class TailscaleApi:
             vendor="Tailscale",
             endpoint=endpoint,
             token=token,
-            token_remedy=f"`export {TAILSCALE_TOKEN.variable}=…` or "
-            f"`pulumi config set --secret {TAILSCALE_TOKEN.key}`",
+            token_remedy=TAILSCALE_TOKEN.remedy,
             endpoint_key="tailscale:baseUrl",
         )
 
