@@ -1,6 +1,8 @@
-"""A snapshot of Prometheus's samples, by its own admin API, into the data bucket."""
+"""A snapshot of Prometheus's samples, by its own admin API, into the data bucket, and back."""
 
 import json
+import os
+import re
 import shutil
 import tarfile
 import threading
@@ -14,6 +16,8 @@ from typing import BinaryIO
 
 from overlord.errors import OverlordError
 
+_IN_BLOCK = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}(/[a-z][a-z.]*|/chunks/[0-9]+)")
+"""A file of a block, whose name is a ULID."""
 PROMETHEUS = "http://127.0.0.1:9090"
 Upload = Callable[[str, BinaryIO], int]
 
@@ -39,6 +43,54 @@ def back_up_samples(
         return key, _send(folder, key, upload)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_back(volume: Path, archive: BinaryIO) -> int:
+    """Unpack a snapshot's blocks beside those that are there; returns how many were new.
+
+    Prometheus looks for blocks once a minute and need not be stopped; where two overlap it joins
+    them. A block appears all at once.
+
+    Args:
+        volume: Prometheus's folder.
+        archive: as `back_up_samples` has stored it; read once, from the front.
+
+    Raises:
+        OverlordError: it is no such archive, or it ends too early; then nothing is put back.
+    """
+    arriving = volume / "arriving"
+    shutil.rmtree(arriving, ignore_errors=True)
+    owner = volume.stat()
+    try:
+        with tarfile.open(fileobj=archive, mode="r|") as members:
+            for member in members:
+                _unpack(members, member, arriving)
+    except tarfile.TarError as error:
+        raise OverlordError(
+            f"the snapshot is damaged: {error}", "take an earlier one: docs/operations/restore.md"
+        ) from None
+    else:
+        blocks = sorted(arriving.iterdir()) if arriving.is_dir() else []
+        new = [block for block in blocks if not (volume / block.name).exists()]
+        for block in new:
+            for path in (block, *block.rglob("*")):
+                os.chown(path, owner.st_uid, owner.st_gid)
+            block.rename(volume / block.name)
+        return len(new)
+    finally:
+        shutil.rmtree(arriving, ignore_errors=True)
+
+
+def _unpack(members: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """One file of a block; all else, such as a link or a path that leads out, is left behind."""
+    name = member.name.removeprefix("./")
+    content = members.extractfile(member) if member.isfile() else None
+    if content is None or not _IN_BLOCK.fullmatch(name):
+        return
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        shutil.copyfileobj(content, file, 1024**2)
 
 
 def _snapshot(prometheus: str) -> str:
