@@ -131,6 +131,9 @@ bench-preview: install ## a preview without a change beside an empty program's; 
 bench-ingest: venv ## statuses a second through the API, as ratios to COPY and SELECT 1 of the same run
 	@$(BIN)/python -m bench.ingest $(ARGS)
 
+bench-backup: install ## a full backup, a restore and posts beside a backup, and floors of the same run; ARGS="--gigabytes 10"
+	@$(BIN)/python -m bench.backup $(ARGS)
+
 load: install ## 500 devices against the sandbox for ten minutes: all counted, every limit; ARGS="--minutes 2"
 	@$(BIN)/python -m load $(ARGS)
 

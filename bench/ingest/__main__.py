@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import itertools
 import json
 import os
 import random
-import statistics
 import sys
 import time
 import uuid
@@ -35,7 +33,8 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench.ingest.stand import Device, Stand, stand_up
+from bench.fleet import METRICS, Device, p, paced_posts, report, send_single
+from bench.ingest.stand import Stand, stand_up
 from device.agent.overlord_device.backoff import Backoff, parse_retry_after
 from device.agent.overlord_device.sender import MAX_BATCH, REPLAY_PAUSE_S
 
@@ -52,14 +51,6 @@ _COLUMNS = (
     "device_id, event_id, event_time, observed_at, received_at, status, message, uptime_seconds, "
     "config_version, agent_version, kernel, boot_id, clock_skew_seconds, metrics"
 )
-_METRICS = {
-    "cpu_percent": 12.5,
-    "memory_percent": 43.1,
-    "disk_percent": 61.0,
-    "temperature_celsius": 48.7,
-    "load_1m": 0.42,
-    "network_rx_bytes": 123456.0,
-}
 
 
 class Work(NamedTuple):
@@ -125,24 +116,6 @@ class Replay:
     memory: list[tuple[int, int]] = field(default_factory=list)
 
 
-def report(device_id: str, when: datetime, **more: object) -> dict[str, Any]:
-    """A status as the reference agent sends it."""
-    return {
-        "device_id": device_id,
-        "event_id": str(uuid.uuid4()),
-        "event_time": when.isoformat(),
-        "status": "ok",
-        "message": "",
-        "uptime_seconds": 86400,
-        "config_version": "3f2c1d0a9b8e",
-        "agent_version": "0.1.0",
-        "kernel": "6.12.20+rpt-rpi-v8",
-        "boot_id": str(uuid.UUID(int=7)),
-        "metrics": _METRICS,
-        **more,
-    }
-
-
 def packed(reports: list[dict[str, Any]]) -> bytes:
     """The body of a batch."""
     return gzip.compress(json.dumps({"reports": reports}).encode(), compresslevel=1)
@@ -173,7 +146,7 @@ def kept(device_id: str, start: datetime, rows: int) -> list[bytes]:
 def copy_floor(stand: Stand, table: str, start: datetime, rows: int) -> Work:
     """What COPY of so many rows into a table takes, by one connection in commits of one batch."""
     now = datetime.now(UTC)
-    metrics = json.dumps(_METRICS)
+    metrics = json.dumps(METRICS)
     chunks = []
     for number in range(rows // BATCH):
         lines = (
@@ -248,36 +221,6 @@ async def timed_posts(
     return meter.work(count), taken
 
 
-async def send_single(stand: Stand, device: Device) -> None:
-    """Deliver one live status."""
-    now = datetime.now(UTC)
-    body = report(device.device_id, now, sent_at=now.isoformat())
-    async with stand.http.post("/api/status", json=body, headers=device.headers) as answer:
-        if answer.status != 200:
-            raise click.ClickException(f"a status was not taken: {answer.status}")
-
-
-async def paced_posts(stand: Stand, stop: asyncio.Event) -> list[float]:
-    """Live posts of the fleet at its own pace, one a device and minute; the seconds of each."""
-    taken: list[float] = []
-    running: set[asyncio.Task[None]] = set()
-
-    async def one(device: Device) -> None:
-        started = time.perf_counter()
-        await send_single(stand, device)
-        taken.append(time.perf_counter() - started)
-
-    for device in itertools.cycle(stand.devices):
-        if stop.is_set():
-            break
-        task = asyncio.create_task(one(device))
-        running.add(task)
-        task.add_done_callback(running.discard)
-        await asyncio.sleep(PERIOD.total_seconds() / len(stand.devices))
-    await asyncio.gather(*running)
-    return taken
-
-
 async def sampled_memory(stand: Stand, stop: asyncio.Event) -> list[tuple[int, int]]:
     """Memory of the API and of PostgreSQL, once a second."""
     samples = []
@@ -290,26 +233,22 @@ async def sampled_memory(stand: Stand, stop: asyncio.Event) -> list[tuple[int, i
 async def replayed(stand: Stand, bodies: list[list[bytes]], rows: int) -> tuple[Work, Replay]:
     """Every device sends what it kept, all devices at once, each with the agent's pauses."""
     stop = asyncio.Event()
-    live = asyncio.create_task(paced_posts(stand, stop))
+    pause = PERIOD.total_seconds() / len(stand.devices)
+    live = asyncio.create_task(paced_posts(stand.http, stand.devices, pause, stop.is_set))
     memory = asyncio.create_task(sampled_memory(stand, stop))
 
     async def come_back(device: Device, kept_bodies: list[bytes]) -> int:
-        refused, pause = 0, REPLAY_PAUSE_S * BATCH / MAX_BATCH
+        refused, most = 0, REPLAY_PAUSE_S * BATCH / MAX_BATCH
         for body in kept_bodies:
             refused += await send_batch(stand, device, body)
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311
+            await asyncio.sleep(random.uniform(0, most))  # noqa: S311
         return refused
 
     meter = Meter(stand)
     refused = await asyncio.gather(*map(come_back, stand.devices, bodies))
     work = meter.work(rows)
     stop.set()
-    return work, Replay(await live, sum(refused), await memory)
-
-
-def p(values: list[float], share: int) -> float:
-    """A percentile in milliseconds."""
-    return statistics.quantiles(values, n=100)[share - 1] * 1000
+    return work, Replay([post.seconds for post in await live], sum(refused), await memory)
 
 
 def recorded(stand: Stand) -> int:
@@ -372,7 +311,7 @@ async def measure(rows: int, posts: int, fleet: int, days: float, console: Conso
         order = random.sample(range(posts), posts)
 
         async def post(number: int) -> None:
-            await send_single(stand, stand.devices[order[number] % fleet])
+            await send_single(stand.http, stand.devices[order[number] % fleet])
 
         async def select_one(number: int) -> None:
             now = datetime.now(UTC)

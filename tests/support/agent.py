@@ -23,8 +23,8 @@ class FakeAgent:
 
 
 @contextmanager
-def running_agent() -> Iterator[FakeAgent]:
-    """An agent on loopback that ends with the block."""
+def running_agent(port: int = 0) -> Iterator[FakeAgent]:
+    """An agent on loopback that ends with the block, on any free port if none is given."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -37,7 +37,7 @@ def running_agent() -> Iterator[FakeAgent]:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: the tests' output is for the tests."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     agent = FakeAgent(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, args=[0.02], daemon=True)
     thread.start()

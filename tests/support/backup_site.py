@@ -4,17 +4,19 @@ the sandbox's image, and a locked bucket at an emulated B2, by the nodes' own ke
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from overlord.backup.examination import faults, parse_found
+from overlord.backup.examination import Found, faults, parse_found
 from overlord.backup.repository import Repository, parse_info
 from overlord.runner import Command, Result
 from sandbox.cloud.certificates import ensure_ca
@@ -35,6 +37,10 @@ POSTGRES = 999
 SERVICES = ("postgres", "database-tool")
 
 
+def _docker() -> tuple[str, ...]:
+    return "docker", f"--host=unix://{World.here().docker_socket}"
+
+
 @dataclass(frozen=True)
 class Second:
     """A second repository, at a service of its own."""
@@ -45,44 +51,76 @@ class Second:
 
 @dataclass(frozen=True)
 class Site:
-    """A database that archives to a bucket."""
+    """A database that archives to a bucket.
+
+    Args:
+        data: the volume of the database, as this machine sees it.
+        socket: the folder of PostgreSQL's socket, likewise.
+        line: the command that starts the container.
+    """
 
     container: str
+    line: tuple[str, ...]
     cloud: RunningCloud
     bucket: str
     data: Path
+    socket: Path
     second: Second | None = None
 
-    def try_(self, *args: str, user: int = POSTGRES) -> subprocess.CompletedProcess[str]:
+    def try_(
+        self, *args: str, user: int = POSTGRES, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program in the container."""
-        world = World.here()
-        line = ["docker", f"--host=unix://{world.docker_socket}", "exec", f"--user={user}"]
         return subprocess.run(
-            [*line, self.container, *args],
+            [*_docker(), "exec", f"--user={user}", self.container, *args],
             capture_output=True,
             text=True,
             errors="replace",
             check=False,
-            timeout=120,
+            timeout=timeout,
         )
 
-    def run(self, *args: str, user: int = POSTGRES) -> str:
+    def run(self, *args: str, user: int = POSTGRES, timeout: float = 120) -> str:
         """Run a program that has to end well."""
-        result = self.try_(*args, user=user)
+        result = self.try_(*args, user=user, timeout=timeout)
         assert result.returncode == 0, f"{args}\n{result.stdout}\n{result.stderr}"
         return result.stdout
 
-    def tool(self, *args: str) -> str:
-        return self.run(TOOL, *args)
+    def tool(self, *args: str, timeout: float = 120) -> str:
+        return self.run(TOOL, *args, timeout=timeout)
 
-    def sql(self, query: str) -> str:
-        return self.run("psql", "-XqAt", "-U", "postgres", "-d", "overlord", "-c", query).strip()
+    def sql(self, query: str, timeout: float = 120) -> str:
+        line = ("psql", "-XqAt", "-U", "postgres", "-d", "overlord", "-c", query)
+        return self.run(*line, timeout=timeout).strip()
 
-    def start(self, folder: str = "pgdata", *environment: str) -> None:
-        options = "-c config_file=/etc/overlord/postgres/postgresql.conf -c listen_addresses="
+    def processes(self, words: str) -> list[int]:
+        """Of the container, those whose command line matches; their ids on this machine."""
+        top = subprocess.run(
+            [*_docker(), "top", self.container, "-eo", "pid,args"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        lines = (line.split(maxsplit=1) for line in top.stdout.splitlines()[1:])
+        return [int(line[0]) for line in lines if len(line) == 2 and re.search(words, line[1])]
+
+    def start(
+        self, folder: str = "pgdata", *environment: str, settings: Sequence[str] = ()
+    ) -> None:
+        """Start the server.
+
+        Args:
+            settings: each such as `wal_level=minimal`, over those of the node.
+        """
         hba = f"{DATA}/hba"
-        self.run("sh", "-c", f"echo 'local all all trust' > {hba}")
-        options += f" -c hba_file={hba} -c shared_buffers=64MB"
+        lines = "local all all trust\\nlocal replication all trust\\n"
+        self.run("sh", "-c", f"printf '{lines}' > {hba}")
+        given = (
+            *("config_file=/etc/overlord/postgres/postgresql.conf", "listen_addresses="),
+            *(f"hba_file={hba}", "shared_buffers=64MB", *settings),
+        )
+        options = " ".join(f"-c {one}" for one in given)
         self.run(
             *("env", *environment, "pg_ctl", "-D", f"{DATA}/{folder}", "-s", "-w"),
             *("-l", f"{DATA}/log", "-o", options, "start"),
@@ -106,9 +144,31 @@ class Site:
     def examine(self) -> tuple[str, ...]:
         """What the nightly restore test says."""
         before = self.repository()
+        return faults(self.restored(), before, {})
+
+    def restored(self) -> Found:
+        """What is in the database that the nightly restore test restores. Fails where there is
+        damage or the restore did not end well."""
         self.run("rm", "-rf", f"{DATA}/restore-test")
-        output = self.tool("examine", f"{DATA}/restore-test")
-        return faults(parse_found(output), before, {})
+        return parse_found(self.tool("examine", f"{DATA}/restore-test"))
+
+    def lose_node(self) -> None:
+        """Kill everything in the container at once; its volume stays."""
+        subprocess.run(
+            [*_docker(), "kill", "--signal=KILL", self.container],
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
+        wait_for(lambda: not _exists(self.container), "the container is still there", 30)
+
+    def new_node(self) -> None:
+        """A new container on the same volume. What was in memory is gone; no server runs yet."""
+        for file in self.socket.iterdir():
+            file.unlink()
+        # On a node PostgreSQL is always process 1, and so knows this file for its own.
+        (self.data / "pgdata" / "postmaster.pid").unlink(missing_ok=True)
+        subprocess.run(self.line, check=True, capture_output=True, timeout=60)
 
 
 class SiteRunner:
@@ -124,13 +184,16 @@ class SiteRunner:
         if "--entrypoint" in command.args:
             words = (command.args[command.args.index("--entrypoint") + 1], *words)
         line = " ".join((*(f"{k}={v}" for k, v in self.environment.items()), shlex.join(words)))
-        done = self._here.try_("sh", "-c", line)
+        done = self._here.try_("sh", "-c", line, timeout=command.timeout)
         return Result(done.returncode, done.stdout, done.stderr)
 
 
 @contextmanager
 def site(
-    environment: Mapping[str, str] | None = None, disk: str = "", second: bool = False
+    environment: Mapping[str, str] | None = None,
+    disk: str = "",
+    second: bool = False,
+    seconds: int = 600,
 ) -> Iterator[Site]:
     """A bucket, an empty database, and a stanza for it.
 
@@ -138,17 +201,18 @@ def site(
         environment: of all programs in the database's container.
         disk: size of a disk of its own for the database, in memory, such as 300m.
         second: whether there is a second repository; its stanza is not made.
+        seconds: how long it lives at the most.
     """
     folder = Path(tempfile.mkdtemp(prefix="backup-", dir="/tmp"))
     try:
         with docker_daemon():
-            yield from _site(folder, environment or {}, disk, second)
+            yield from _site(folder, environment or {}, disk, second, seconds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _site(
-    folder: Path, environment: Mapping[str, str], disk: str, with_second: bool
+    folder: Path, environment: Mapping[str, str], disk: str, with_second: bool, seconds: int
 ) -> Iterator[Site]:
     folder.chmod(0o755)
     ca = folder / "ca"
@@ -159,10 +223,12 @@ def _site(
         if with_second:
             second = Second(*more.enter_context(_bucket(folder / "second", ca)))
         _write_settings(folder, cloud, bucket, second)
-        with _container(folder, environment, disk) as container:
-            here = Site(container, cloud, bucket, folder / "data", second)
+        with _container(folder, environment, disk, seconds) as (container, line):
+            volume, socket = folder / "data", folder / "socket"
+            here = Site(container, line, cloud, bucket, volume, socket, second)
             here.run("chown", "999:999", DATA, user=0)
-            here.run("initdb", "-D", f"{DATA}/pgdata", "-U", "postgres", "--data-checksums")
+            kind = ("--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums")
+            here.run("initdb", "-D", f"{DATA}/pgdata", "-U", "postgres", *kind)
             here.start()
             here.run("createdb", "-U", "postgres", "overlord")
             here.tool("stanza-create")
@@ -194,7 +260,8 @@ def _write_settings(folder: Path, cloud: RunningCloud, bucket: str, second: Seco
         url = second.cloud.url("s3")
         more = BackupRepository(url, "us-west-004", second.bucket, retention_days=30)
     settings, keys, data = folder / "postgres", folder / "secrets", folder / "data"
-    for one in (settings, keys, data):
+    socket = folder / "socket"
+    for one in (settings, keys, data, socket):
         one.mkdir()
     for path, content in render_stack(replace(VPS_01, backup=backup, second_backup=more)).items():
         if path.startswith("postgres/"):
@@ -208,14 +275,15 @@ def _write_settings(folder: Path, cloud: RunningCloud, bucket: str, second: Seco
         (keys / "second_b2_key").write_text(second.cloud.tokens.b2_node_key)
     (keys / "backup_cipher_key").write_text(secrets.token_hex(20))
     (keys / "postgres_replication_password").write_text(secrets.token_hex(20))
-    os.chown(data, POSTGRES, POSTGRES)
+    for one in (data, socket):
+        os.chown(one, POSTGRES, POSTGRES)
 
 
 @contextmanager
-def _container(folder: Path, environment: Mapping[str, str], disk: str) -> Iterator[str]:
-    world = World.here()
-    assert Daemon(world).answers()
-    docker = ["docker", f"--host=unix://{world.docker_socket}"]
+def _container(
+    folder: Path, environment: Mapping[str, str], disk: str, seconds: int
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    assert Daemon(World.here()).answers()
     name = f"test-backup-{secrets.token_hex(4)}"
     mounts = {
         **{
@@ -225,32 +293,38 @@ def _container(folder: Path, environment: Mapping[str, str], disk: str) -> Itera
         "postgres": "/etc/overlord/postgres:ro",
         "secrets": "/run/secrets:ro",
         "ca/ca.pem": "/etc/overlord/ca-certificates.crt:ro",
+        "socket": "/var/run/postgresql",
         **({} if disk else {"data": DATA}),
     }
-    subprocess.run(
-        [
-            *(*docker, "run", "--detach", "--rm", "--network=host", f"--name={name}"),
-            *(f"--volume={folder / source}:{target}" for source, target in mounts.items()),
-            *("--tmpfs=/tmp:mode=1777", "--tmpfs=/var/run/postgresql:mode=1777"),
-            *((f"--tmpfs={DATA}:size={disk},exec",) if disk else ()),
-            *(f"--env={name}={value}" for name, value in environment.items()),
-            "--env=PATH=/usr/lib/postgresql/15/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            # A shell takes leave of the dead, which a plain sleep does not.
-            *(
-                "--entrypoint=sh",
-                IMAGE,
-                "-c",
-                "i=0; while [ $i -lt 600 ]; do sleep 1; i=$((i+1)); done",
-            ),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
+    line = (
+        *(*_docker(), "run", "--detach", "--rm", "--network=host", f"--name={name}"),
+        *(f"--volume={folder / source}:{target}" for source, target in mounts.items()),
+        "--tmpfs=/tmp:mode=1777",
+        *((f"--tmpfs={DATA}:size={disk},exec",) if disk else ()),
+        *(f"--env={name}={value}" for name, value in environment.items()),
+        "--env=PATH=/usr/lib/postgresql/15/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        # A shell takes leave of the dead, which a plain sleep does not.
+        *("--entrypoint=sh", IMAGE, "-c"),
+        f"i=0; while [ $i -lt {seconds} ]; do sleep 1; i=$((i+1)); done",
     )
+    subprocess.run(line, check=True, capture_output=True, timeout=60)
     try:
-        yield name
+        yield name, line
     finally:
-        subprocess.run([*docker, "rm", "--force", name], capture_output=True, check=False)
+        subprocess.run([*_docker(), "rm", "--force", name], capture_output=True, check=False)
+
+
+def _exists(container: str) -> bool:
+    line = [*_docker(), "container", "inspect", container]
+    return subprocess.run(line, capture_output=True, check=False, timeout=30).returncode == 0
+
+
+def wait_for(condition: Callable[[], bool], otherwise: str, seconds: float) -> None:
+    """Wait until something holds. Raises AssertionError with what it is otherwise."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
 
 
 def objects(here: Site, part: str) -> list[str]:
