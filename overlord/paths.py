@@ -81,6 +81,11 @@ class Paths:
         return self.state / "backup-lock.json"
 
     @property
+    def backup_copy(self) -> Path:
+        """The newest backup on this node's own disk, see overlord.backup.copy."""
+        return self.state / "backup-copy"
+
+    @property
     def restore_test(self) -> Path:
         """The last restore test on this node."""
         return self.state / "restore-test.json"

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -11,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from overlord.backup.copy import Copier, Whole, copy_failure, find_copy
 from overlord.backup.leadership import leads
 from overlord.backup.manager import Manager, in_turn
 from overlord.backup.objects import Bucket, open_bucket
@@ -53,6 +55,8 @@ def now(full: bool) -> None:
 def list_() -> None:
     """All backups, how long they are kept, and what they cost."""
     terms = _guarded(lambda: read_backup_terms(PATHS, read_boot_settings(PATHS)))
+    for line in of_copy(find_copy(PATHS.backup_copy), copy_failure(PATHS.backup_copy)):
+        click.echo(line)
 
     def show(manager: Manager) -> None:
         found = manager.repository()
@@ -66,27 +70,29 @@ def list_() -> None:
 
 
 @backup.command()
-@click.option("--standby-only", is_flag=True, hidden=True, help="Nothing on the node that leads.")
-def verify(standby_only: bool) -> None:
+def verify() -> None:
     """Restore the newest backup into a scratch folder and prove that it is sound. Ends with 1 when
     it is not, or when that could not be found out."""
-    if standby_only and leads():
-        click.echo("this node leads; the standby runs the restore test")
+    if not all(_proved()):
+        sys.exit(1)
+
+
+@backup.command()
+def copy() -> None:
+    """Copy the newest backup to this node's own disk, for when the bucket is gone."""
+    _guarded(lambda: _copy(lambda: False))
+
+
+@backup.command(hidden=True)
+def nightly() -> None:
+    """Prove the newest backup, and copy it; run by a timer. Nothing on the node that leads."""
+    if leads():
+        click.echo("this node leads; the standby proves and copies the backup")
         return
-
-    def prove(manager: Manager) -> bool:
-        test = manager.verify()
-        for fault in test.faults:
-            click.echo(f"fault{_in(manager)}: {fault}", err=True)
-        if test.ok:
-            age = test.recovery_point_age
-            behind = "no transaction in it" if age is None else f"{age:.0f} s behind the start"
-            size, took = test.bytes / GIGABYTE, test.seconds
-            click.echo(f"{test.label}{_in(manager)} is good: {size:.2f} GB, {took:.0f} s, {behind}")
-        return test.ok
-
-    if not all(_guarded(lambda: in_turn(_managers(), prove))):
-        click.echo("overlordctl: the backup is not proved good: docs/runbooks/backup.md", err=True)
+    proved = _proved()
+    if proved[0]:
+        _guarded(lambda: _copy(leads))
+    if not all(proved):
         sys.exit(1)
 
 
@@ -121,10 +127,18 @@ def tend() -> None:
     "--bucket-as-of",
     help="With --to: read the bucket as it was at this moment, such as before a break-in.",
 )
+@click.option(
+    "--from-copy", is_flag=True, help="From this node's own copy; the bucket is not asked."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be restored, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restore(
-    at: str | None, to: Path | None, bucket_as_of: str | None, dry_run: bool, yes: bool
+    at: str | None,
+    to: Path | None,
+    bucket_as_of: str | None,
+    from_copy: bool,
+    dry_run: bool,
+    yes: bool,
 ) -> None:
     """Bring the database back from a backup: the newest state, or as of a moment.
 
@@ -136,16 +150,21 @@ def restore(
         moment = parse_moment(at) if at else None
         runner = SystemRunner()
         compose = stack_of(PATHS, read_boot_settings(PATHS).node)
-        fetch = None
+        fetch, kept = None, None
+        first, *more = _managers()
+        if from_copy:
+            if bucket_as_of:
+                raise OverlordError("--from-copy does not ask the bucket", "leave one of them out")
+            kept = _found_copy()
+            first, more = _reading(first, kept.repository), []
         if bucket_as_of:
             if to is None:
                 raise OverlordError(
                     "--bucket-as-of needs --to", "look at the copy before you put it in force"
                 )
             fetch = _fetch_as_of(parse_moment(bucket_as_of))
-        first, *more = _managers()
         second = more[0] if more else None
-        job = Restore(PATHS, runner, compose, first, moment, to, click.echo, fetch, second)
+        job = Restore(PATHS, runner, compose, first, moment, to, click.echo, fetch, second, kept)
         for line in job.plan():
             click.echo(line)
         if dry_run:
@@ -201,6 +220,66 @@ def summary(found: Repository, terms: BackupTerms) -> list[str]:
         f"{stored:.2f} GB in the bucket, about {stored * DOLLARS_A_GIGABYTE:.2f} USD a month, "
         "without the log and without what is hidden",
     ]
+
+
+def of_copy(kept: Whole | None, failure: str | None) -> list[str]:
+    """This node's own copy, for people; nothing where there never was one."""
+    lines = [f"THE LAST COPY ON THIS NODE FAILED: {failure}"] if failure else []
+    if kept is None:
+        return lines
+    made, since = (datetime.fromtimestamp(at, UTC) for at in (kept.made, kept.since))
+    samples = f"with {kept.samples}" if kept.samples else "without metrics"
+    return [
+        *lines,
+        f"copy on this node: {kept.label}, {kept.bytes / GIGABYTE:.2f} GB, any moment from "
+        f"{since:%Y-%m-%d %H:%M:%S} to {made:%Y-%m-%d %H:%M:%S} UTC, {samples}",
+    ]
+
+
+def _proved() -> list[bool]:
+    """For each repository whether its newest backup is proved good now."""
+
+    def prove(manager: Manager) -> bool:
+        test = manager.verify()
+        for fault in test.faults:
+            click.echo(f"fault{_in(manager)}: {fault}", err=True)
+        if test.ok:
+            age = test.recovery_point_age
+            behind = "no transaction in it" if age is None else f"{age:.0f} s behind the start"
+            size, took = test.bytes / GIGABYTE, test.seconds
+            click.echo(f"{test.label}{_in(manager)} is good: {size:.2f} GB, {took:.0f} s, {behind}")
+        return test.ok
+
+    proved = _guarded(lambda: in_turn(_managers(), prove))
+    if not all(proved):
+        click.echo("overlordctl: the backup is not proved good: docs/runbooks/backup.md", err=True)
+    return proved
+
+
+def _copy(stop: Callable[[], bool]) -> None:
+    manager = _managers()[0]
+
+    def read(folder: Path) -> Repository:
+        return _reading(manager, folder).repository()
+
+    with manager.alone():
+        copier = Copier(PATHS.backup_copy, _bucket(), read, stop, click.echo)
+        for line in of_copy(copier.make(), ""):
+            click.echo(line)
+
+
+def _found_copy() -> Whole:
+    if kept := find_copy(PATHS.backup_copy):
+        return kept
+    raise OverlordError(
+        "there is no copy of a backup on this node",
+        "the node that does not lead makes it every night: look on the other one",
+    )
+
+
+def _reading(manager: Manager, folder: Path) -> Manager:
+    """The same over a repository in a folder."""
+    return replace(manager, tool=replace(manager.tool, which="", repository=folder))
 
 
 def _tend_lock() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily
 
+from overlord.backup.copy import Whole, copy_failure, find_copy
 from overlord.backup.state import (
     Lock,
     RestoreTest,
@@ -34,6 +35,8 @@ class BackupCollector:
             yield from _present(_of_samples(samples))
         if lock := read_lock(self._paths):
             yield from _present(_of_lock(lock))
+        home = self._paths.backup_copy
+        yield from _present(_of_copy(find_copy(home), copy_failure(home)))
         tests = {number: read_restore_test(self._paths, number) for number in REPOSITORIES}
         yield from _by_repository({n: _of_test(one) for n, one in tests.items() if one})
 
@@ -113,6 +116,22 @@ def _of_lock(lock: Lock) -> tuple[Row, ...]:
             lock.days if lock.seen else None,
         ),
         ("backup_lock_wanted_days", "Days that are set for it", lock.wanted),
+    )
+
+
+def _of_copy(kept: Whole | None, failure: str | None) -> tuple[Row, ...]:
+    return (
+        (
+            "backup_copy_failed",
+            "1 after a failed copy of the backup to this node's disk",
+            None if failure is None else bool(failure),
+        ),
+        (
+            "backup_copy_timestamp_seconds",
+            "Moment that this node's own copy of the backup is of",
+            kept.made if kept else None,
+        ),
+        ("backup_copy_bytes", "Size of that copy", kept.bytes if kept else None),
     )
 
 

@@ -1,8 +1,9 @@
-"""Writes to the data bucket, as B2 wants it: an MD5 with everything that goes into a locked bucket,
-and none of the checksum headers of newer SDKs."""
+"""Reads from and writes to the data bucket, as B2 wants it: an MD5 with everything that goes into a
+locked bucket, and none of the checksum headers of newer SDKs."""
 
 import base64
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,27 @@ NO_LOCK = (
     "NoSuchObjectLockConfiguration",
 )
 """How S3's implementations say that a bucket locks nothing."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object in a bucket."""
+
+    key: str
+    bytes: int
+    changed: int
+    """Seconds since the epoch."""
+
+
+def place(folder: Path, name: str) -> Path:
+    """Where an object goes below a folder. Raises OverlordError for one that would lie elsewhere:
+    whoever has the nodes' key can name an object as they like."""
+    if {"", ".", ".."} & set(name.split("/")):
+        raise OverlordError(
+            f"an object in the bucket has a name that is no path: {name!r}",
+            "pgBackRest makes no such names: docs/runbooks/compromised.md",
+        )
+    return folder / name
 
 
 @dataclass(frozen=True)
@@ -47,16 +69,37 @@ class Bucket:
         try:
             wanted = self._versions_as_of(prefix, moment)
             for key, version in sorted(wanted.items()):
-                target = folder / key.removeprefix(prefix)
+                target = place(folder, key.removeprefix(prefix))
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("wb") as file:
-                    answer = self.client.get_object(Bucket=self.name, Key=key, VersionId=version)
-                    for chunk in answer["Body"].iter_chunks(1024**2):
-                        file.write(chunk)
+                self._fetch(target, Key=key, VersionId=version)
         except (ClientError, BotoCoreError) as error:
             as_of = f"as of {moment:%Y-%m-%d %H:%M:%S} UTC"
             raise _failed(f"bucket {self.name} could not be read {as_of}", error) from None
         return len(wanted)
+
+    def objects(self, prefix: str) -> list[Stored]:
+        """What there is below a prefix, by key. Raises OverlordError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        pages = self.client.get_paginator("list_objects_v2")
+        try:
+            return [
+                Stored(one["Key"], one["Size"], int(one["LastModified"].timestamp()))
+                for page in pages.paginate(Bucket=self.name, Prefix=prefix)
+                for one in page.get("Contents", ())
+            ]
+        except (ClientError, BotoCoreError) as error:
+            raise _failed(f"bucket {self.name} could not be listed", error) from None
+
+    def fetch(self, key: str, target: Path) -> int:
+        """Write an object into a file; returns its bytes, which are on the disk then. Raises
+        OverlordError, and OSError where the file cannot be written."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return self._fetch(target, Key=key)
+        except (ClientError, BotoCoreError) as error:
+            raise _failed(f"{key} could not be read in bucket {self.name}", error) from None
 
     def lock_days(self) -> int:
         """Days that the bucket locks each new object for; 0 without a lock. Raises
@@ -74,6 +117,14 @@ class Bucket:
         if lock.get("ObjectLockEnabled") != "Enabled":
             return 0
         return int(rule.get("Days", 0)) + DAYS_A_YEAR * int(rule.get("Years", 0))
+
+    def _fetch(self, target: Path, **which: str) -> int:
+        with target.open("wb") as file:
+            answer = self.client.get_object(Bucket=self.name, **which)
+            size = sum(file.write(chunk) for chunk in answer["Body"].iter_chunks(1024**2))
+            file.flush()
+            os.fsync(file.fileno())
+        return size
 
     def _versions_as_of(self, prefix: str, moment: datetime) -> dict[str, str]:
         """The version in force at a moment, by key; keys that were hidden then are left out."""

@@ -31,6 +31,8 @@ class Backup:
     """What this backup alone takes in the bucket."""
     broken: bool
     """pgBackRest found damaged pages in the database."""
+    first_segment: str = ""
+    """First piece of the log that it needs."""
 
     @property
     def seconds(self) -> float:
@@ -117,6 +119,7 @@ def _backup(entry: dict[str, Any]) -> Backup:
         database_bytes=int(entry["info"]["size"]),
         stored_bytes=int(entry["info"]["repository"]["delta"]),
         broken=bool(entry.get("error")),
+        first_segment=str(entry.get("archive", {}).get("start") or ""),
     )
 
 

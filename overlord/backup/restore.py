@@ -3,15 +3,16 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from overlord.backup.causes import run_tool
+from overlord.backup.copy import Whole
 from overlord.backup.examination import log_gap
 from overlord.backup.manager import REACH, Manager
 from overlord.backup.source import Source, choose, look_at
-from overlord.commands.backup import BackupTool, Which
+from overlord.commands.backup import Which
 from overlord.commands.compose import Compose
 from overlord.errors import OverlordError
 from overlord.paths import Paths
@@ -19,6 +20,9 @@ from overlord.runner import Runner, check
 
 POSTGRES_USER = 999
 """Of the database's container, which has to write into the folder."""
+
+_LIST = "`overlordctl backup list` shows what there is"
+_DAMAGED = "the copy may be damaged; what there is besides: `overlordctl backup list`"
 
 
 def recovery_notes(output: str, last_segment: str = "") -> list[str]:
@@ -68,6 +72,8 @@ class Restore:
     say: Callable[[str], object]
     fetch: Callable[[Path], int] | None = None
     second: Manager | None = None
+    kept: Whole | None = None
+    """The copy that the manager's tool reads, None where it reads the bucket."""
 
     def plan(self) -> list[str]:
         """What would be done. Raises OverlordError when it cannot be."""
@@ -82,6 +88,9 @@ class Restore:
             f"from {source.kind} backup {source.label} of {ended} UTC, "
             f"{source.database_bytes / 1000**3:.2f} GB, the log replayed to {goal}",
         ]
+        if self.kept:
+            made = datetime.fromtimestamp(self.kept.made, UTC)
+            lines.append(f"out of this node's own copy of {made:%Y-%m-%d %H:%M:%S} UTC")
         if found.which:
             lines.append(f"that backup is in repository {found.number}")
         if found.unread:
@@ -109,36 +118,42 @@ class Restore:
         source = choose(look_at(self.runner, [one.tool for one in managers]), self.at)
         if source is None:
             before = f" before {self.at:%Y-%m-%d %H:%M:%S} UTC" if self.at else ""
-            raise OverlordError(
-                f"there is no backup{before}", "`overlordctl backup list` shows what there is"
-            )
+            raise OverlordError(f"there is no backup{before}", _LIST)
+        # The repository tells of older backups, which are not in the copy.
+        if self.kept and source.backup.ended < self.kept.since:
+            raise OverlordError(f"the copy does not go back to {self.at:%Y-%m-%d %H:%M:%S}", _LIST)
         return source
 
     def _which(self) -> Which:
         return self._source().which if self.second else ""
 
+    @property
+    def _remedy(self) -> str:
+        return _DAMAGED if self.kept else REACH
+
     def _copy(self, at: str | None, folder: Path) -> None:
         if folder.exists() and any(folder.iterdir()):
             raise OverlordError(f"{folder} is not empty", "give an empty or new folder")
-        tool = BackupTool(self.compose, "" if self.fetch else self._which())
+        tool = replace(self.manager.tool, which="" if self.fetch else self._which())
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chown(folder, POSTGRES_USER, POSTGRES_USER)
         if self.fetch:
+            tool = replace(tool, repository=folder.absolute() / "repository")
             count = self.fetch(folder / "repository")
             self.say(f"fetched {count} objects")
             for path in (folder, *folder.rglob("*")):
                 os.chown(path, POSTGRES_USER, POSTGRES_USER)
-        command = tool.copy(at, folder.absolute(), bool(self.fetch))
-        run_tool(self.runner, "the restore", command, REACH)
+        command = tool.copy(at, folder.absolute())
+        run_tool(self.runner, "the restore", command, self._remedy)
         self.say(f"{folder}/pgdata is a database, shut down; docs/operations/restore.md reads it")
 
     def _in_place(self, at: str | None) -> None:
         source = self._source()
-        tool = BackupTool(self.compose, source.which)
+        tool = replace(self.manager.tool, which=source.which)
         last_segment = "" if at else source.last_segment
         check(self.runner, self.compose.stop_service("postgres"), "see `docker ps`")
         try:
-            output = run_tool(self.runner, "the restore", tool.restore(at), REACH).output
+            output = run_tool(self.runner, "the restore", tool.restore(at), self._remedy).output
         finally:
             check(self.runner, self.compose.start("postgres"), "see `docker ps`")
         for note in recovery_notes(output, last_segment):

@@ -14,6 +14,8 @@ Which = Literal["", "1", "2", "both"]
 """Which repositories; nothing where there is only one."""
 SCRATCH = "/var/lib/postgresql/data/restore-test"
 """Where the restore test works, on the database's volume and beside the database."""
+_MOUNTED = "/repository"
+"""Where a container sees a copy of the repository."""
 _ALONE: tuple[Which, ...] = ("1", "2")
 _GENTLY = ("nice", "-n", "15", "ionice", "-c", "3")
 _HOURS = 3600.0
@@ -27,11 +29,14 @@ class BackupTool:
 
     compose: Compose
     which: Which = ""
+    repository: Path | None = None
+    """Folder of this machine with a copy of the repository, to read in place of the bucket."""
 
     def info(self) -> Command:
         """What is in the repository, as JSON. In a container of its own: the database may be down
         or not there yet."""
-        return self._alone("--output=json", "info", timeout=_ANSWER)
+        options = ("--repo1-type=posix", f"--repo1-path={_MOUNTED}") if self.repository else ()
+        return self._alone(TOOL, "--output=json", *options, "info", timeout=_ANSWER)
 
     def stanza_create(self) -> Command:
         """Prepare the repository; refused where it belongs to another database."""
@@ -53,7 +58,7 @@ class BackupTool:
 
     def examine(self) -> Command:
         """Restore the newest backup into the scratch folder and look at all of it."""
-        return self._alone("examine", SCRATCH, prefix=_GENTLY, timeout=12 * _HOURS)
+        return self._alone(TOOL, "examine", SCRATCH, prefix=_GENTLY)
 
     def clear_scratch(self) -> Command:
         """Remove what a restore test left, whole or not."""
@@ -61,31 +66,35 @@ class BackupTool:
 
     def restore(self, at: str | None) -> Command:
         """Put the database back in its place while its server is stopped."""
-        target = ("--at", at) if at else ()
-        return self.compose.run_once(
-            *("database-tool", *self._repositories, "database-tool", "restore", *target),
-            timeout=12 * _HOURS,
-        )
+        return self._alone("database-tool", "restore", *self._wanted(at))
 
-    def copy(self, at: str | None, folder: Path, repository: bool) -> Command:
-        """Bring the database back into `pgdata` of a folder of this machine; from the copy of the
-        repository in its `repository`, if there is one."""
-        target = ("--at", at) if at else ()
-        if repository:
-            target = (*target, "--repository", "/copy/repository")
-        return self.compose.run_once(
-            *("database-tool", *self._repositories, TOOL, "recover", "/copy/pgdata", *target),
-            volume=f"{folder}:/copy",
-            timeout=12 * _HOURS,
-        )
+    def copy(self, at: str | None, folder: Path) -> Command:
+        """Bring the database back into `pgdata` of a folder of this machine."""
+        words = (TOOL, "recover", "/copy/pgdata", *self._wanted(at))
+        return self._alone(*words, volumes=(f"{folder}:/copy",))
 
     def _beside(self, *args: str, prefix: tuple[str, ...] = (), timeout: float) -> Command:
         tool = (*prefix, *self._repositories, TOOL)
         return self.compose.execute("postgres", *tool, *args, timeout=timeout)
 
-    def _alone(self, *args: str, prefix: tuple[str, ...] = (), timeout: float) -> Command:
-        tool = (*prefix, *self._repositories, TOOL)
-        return self.compose.run_once("database-tool", *tool, *args, timeout=timeout)
+    def _alone(
+        self,
+        *words: str,
+        prefix: tuple[str, ...] = (),
+        volumes: tuple[str, ...] = (),
+        timeout: float = 12 * _HOURS,
+    ) -> Command:
+        if self.repository:
+            volumes = (*volumes, f"{self.repository}:{_MOUNTED}:ro")
+        return self.compose.run_once(
+            *("database-tool", *prefix, *self._repositories, *words),
+            volumes=volumes,
+            timeout=timeout,
+        )
+
+    def _wanted(self, at: str | None) -> tuple[str, ...]:
+        target = ("--at", at) if at else ()
+        return (*target, "--repository", _MOUNTED) if self.repository else target
 
     def of_each(self, count: int) -> "tuple[BackupTool, ...]":
         """One for each of so many repositories, the first one first."""

@@ -61,11 +61,11 @@ class Compose:
         return self._command("exec", "--no-TTY", service, *args, timeout=timeout)
 
     def run_once(
-        self, service: str, *args: str, volume: str = "", timeout: float = 120.0
+        self, service: str, *args: str, volumes: tuple[str, ...] = (), timeout: float = 120.0
     ) -> Command:
         """Run a program in a container of its own, set up as a service, in place of its own entry
-        point, and with one more volume if it needs one."""
-        mount = ("--volume", volume) if volume else ()
+        point, and with more volumes if it needs them."""
+        mount = (word for volume in volumes for word in ("--volume", volume))
         return self._command(
             *("run", "--rm", "--no-TTY", "--no-deps", "--quiet-pull", *mount),
             *("--entrypoint", args[0], service, *args[1:]),

@@ -8,16 +8,23 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from overlord.backup.manager import Manager
 from overlord.backup.objects import Bucket
 from overlord.backup.repository import Repository, parse_info
+from overlord.backup.restore import Restore
+from overlord.commands.backup import BackupTool
+from overlord.commands.compose import Compose
 from overlord.errors import OverlordError
+from overlord.paths import Paths
 from tests.contract.test_s3 import md5, with_md5
-from tests.support.backup_site import DATA, TOOL, Site, objects, put, site
+from tests.support.backup_site import DATA, TOOL, Site, SiteRunner, objects, put, site
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -148,7 +155,7 @@ def test_a_copy_leaves_the_next_restore_alone() -> None:
         assert here.sql("SELECT count(*) FROM devices") == "11"
 
 
-def test_the_database_as_of_before_a_break_in_comes_out_of_the_bucket() -> None:
+def test_the_database_as_of_before_a_break_in_comes_out_of_the_bucket(tmp_path: Path) -> None:
     """An intruder with the nodes' key hides and overwrites all there is."""
     with site() as here:
         here.sql("CREATE TABLE devices AS SELECT g AS id FROM generate_series(1, 4321) g")
@@ -166,13 +173,17 @@ def test_the_database_as_of_before_a_break_in_comes_out_of_the_bucket() -> None:
                 node.put_object(Bucket=here.bucket, Key=key, Body=b"x", ContentMD5=md5(b"x"))
         lost = here.try_(TOOL, "recover", f"{DATA}/lost")
         assert lost.returncode != 0
-        bucket = Bucket(here.bucket, node)
-        assert bucket.fetch_as_of("database/", before, here.data / "repository") > 10
-        here.run("chown", "-R", "999:999", f"{DATA}/repository", user=0)
-        here.tool("recover", f"{DATA}/found", "--repository", f"{DATA}/repository")
-        here.start("found")
+        said: list[str] = []
+        runner, compose = SiteRunner(here), Compose(Path("/compose.yaml"), Path("/env"))
+        manager = Manager(Paths(tmp_path), runner, BackupTool(compose), lambda: False)
+        Restore(
+            *(manager.paths, runner, compose, manager, None, here.data / "found", said.append),
+            partial(Bucket(here.bucket, node).fetch_as_of, "database/", before),
+        ).run()
+        assert int(said[0].split()[1]) > 10
+        here.start("found/pgdata")
         assert here.sql("SELECT count(*) FROM devices") == "4321"
-        here.stop("found")
+        here.stop("found/pgdata")
 
 
 def test_a_damaged_backup_is_found() -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from overlord.backup.examination import Found, faults, parse_found
@@ -179,13 +180,23 @@ class SiteRunner:
 
     def run(self, command: Command) -> Result:
         """Run to the end, as SystemRunner does."""
-        service = min(i for i, word in enumerate(command.args) if word in SERVICES)
-        words = command.args[service + 1 :]
         if "--entrypoint" in command.args:
-            words = (command.args[command.args.index("--entrypoint") + 1], *words)
+            at = command.args.index("--entrypoint")
+            words = (command.args[at + 1], *command.args[at + 3 :])
+            for word, volume in pairwise(command.args[:at]):
+                if word == "--volume":
+                    self._mount(*volume.split(":")[:2])
+        else:
+            service = next(i for i, word in enumerate(command.args) if word in SERVICES)
+            words = command.args[service + 1 :]
         line = " ".join((*(f"{k}={v}" for k, v in self.environment.items()), shlex.join(words)))
         done = self._here.try_("sh", "-c", line, timeout=command.timeout)
         return Result(done.returncode, done.stdout, done.stderr)
+
+    def _mount(self, source: str, target: str) -> None:
+        """Show a folder below the site's data, as a volume would."""
+        inside = Path(DATA) / Path(source).relative_to(self._here.data)
+        self._here.run("ln", "-sfn", str(inside), target, user=0)
 
 
 @contextmanager
