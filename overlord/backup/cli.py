@@ -231,8 +231,8 @@ def of_copy(kept: Whole | None, failure: str | None) -> list[str]:
     samples = f"with {kept.samples}" if kept.samples else "without metrics"
     return [
         *lines,
-        f"copy on this node: {kept.label}, {kept.bytes / GIGABYTE:.2f} GB, any moment from "
-        f"{since:%Y-%m-%d %H:%M:%S} to {made:%Y-%m-%d %H:%M:%S} UTC, {samples}",
+        f"copy on this node: {kept.label}, {kept.bytes / GIGABYTE:.2f} GB, of what was in the "
+        f"bucket at {made:%Y-%m-%d %H:%M:%S} UTC, back to {since:%Y-%m-%d %H:%M:%S}, {samples}",
     ]
 
 

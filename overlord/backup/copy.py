@@ -41,7 +41,7 @@ class Whole:
 
     folder: Path
     made: float
-    """The log up to then is in it."""
+    """The log is in it as far as the bucket had it then."""
     since: float
     """End of its full backup: the first moment to go back to."""
     label: str

@@ -398,7 +398,7 @@ def test_the_list_tells_of_the_copy_and_of_a_failed_one() -> None:
     failed, line = of_copy(kept, "no room")
     assert "FAILED: no room" in failed
     assert f"{FULL}, 2.00 GB" in line
-    assert "from 1970-01-01 01:00:00 to 1970-01-02 00:00:00 UTC, with metrics/vps-01" in line
+    assert "at 1970-01-02 00:00:00 UTC, back to 1970-01-01 01:00:00, with metrics/vps-01" in line
     assert of_copy(None, None) == []
 
 
