@@ -18,6 +18,8 @@ from tests.e2e.sandbox_world import Run, SandboxWorld, eventually
 NODES = ("vps-01", "vps-02")
 ROW_BYTES = 1024
 SETTLE_SECONDS = 900
+METRICS_SECONDS = 120
+"""Prometheus looks for blocks that were put back once a minute."""
 QUERY_SECONDS = 600
 FILL = """
     DROP TABLE IF EXISTS drill_ballast;
@@ -138,6 +140,11 @@ def digest(pair: SandboxWorld) -> str:
     )
 
 
+def has_metrics(pair: SandboxWorld, moment: float) -> bool:
+    """Whether the node that was made anew knows what ran at a moment before it was made."""
+    return bool(pair.ask_prometheus(NODES[0], f"up @ {moment:.0f}"))
+
+
 def destroy(pair: SandboxWorld, account: bool) -> float:
     """Delete both servers at the vendor, as a fire would, or all that there is, as the end of the
     account would; returns when, in seconds of the epoch."""
@@ -183,6 +190,7 @@ def rehearse(
     before, size = fill(pair, megabytes)
     say("making a full backup")
     backup = pair.on_node(NODES[0], "overlordctl", "backup", "now", "--full", timeout=3600)
+    snapshot = time.time() - backup.seconds
     with posting(fleet):
         # Two minutes of log beyond the backup, so that the archive has to be replayed.
         eventually("statuses", lambda: all(len(one.acknowledged) > 70 for one in fleet), 600)
@@ -203,6 +211,8 @@ def rehearse(
     assert results, "pulumi up did not end"
     results[0].must()
     ended = time.time()
+    eventually("metrics from before", lambda: has_metrics(pair, snapshot), METRICS_SECONDS)
+    measured = time.time()
     steps = [
         Step(f"{node}: {step['name']}", step["seconds"], step["started"] + step["seconds"] - burned)
         for node in NODES[:1]
@@ -213,6 +223,7 @@ def rehearse(
         Step("first acknowledged status", first - burned, first - burned),
         Step("all data verified", verified - first, verified - burned),
         Step("pulumi up has ended, the standby copies", ended - burned, ended - burned),
+        Step("metrics from before are there", measured - ended, measured - burned),
     ]
     say("measuring the floors")
     floors = {"a bare server boots": bare_boot(pair), **move_bytes(pair)}

@@ -15,14 +15,15 @@ from rich.table import Table
 from overlord.backup.copy import Copier, Whole, copy_failure, find_copy
 from overlord.backup.leadership import leads
 from overlord.backup.manager import Manager, in_turn
-from overlord.backup.objects import Bucket, open_bucket
+from overlord.backup.objects import data_bucket, place
 from overlord.backup.repository import Repository
 from overlord.backup.restore import Restore
+from overlord.backup.samples import SAMPLES, newest_snapshot, put_back
 from overlord.backup.state import forget_second
 from overlord.commands.backup import BackupTool
 from overlord.errors import OverlordError
 from overlord.layout import stack_of
-from overlord.node import BackupTerms, read_backup_terms, read_boot_settings, read_node
+from overlord.node import BackupTerms, read_backup_terms, read_boot_settings
 from overlord.paths import Paths
 from overlord.runner import SystemRunner
 
@@ -30,6 +31,7 @@ GIGABYTE = 1000**3
 DOLLARS_A_GIGABYTE = 0.006
 """Backblaze B2 a month, https://www.backblaze.com/cloud-storage/pricing, as of 2026-11-01."""
 PATHS = Paths()
+SNAPSHOT_STORED = "snapshot of the metrics stored"
 
 T = TypeVar("T")
 
@@ -42,13 +44,20 @@ def backup() -> None:
 @backup.command()
 @click.option("--full", is_flag=True, help="A full one, whatever there is already.")
 def now(full: bool) -> None:
-    """Make a backup now, on the node that leads."""
+    """Make a backup of the database and of the metrics now, on the node that leads."""
 
     def work(manager: Manager) -> None:
         kind = manager.back_up("full" if full else None)
         click.echo(f"{kind} backup done{_in(manager)}")
 
-    _guarded(lambda: in_turn(_managers(), work))
+    managers = _guarded(_managers)
+    failed = _failed(lambda: in_turn(managers, work))
+    # A node that does not lead has said so by now.
+    if leads():
+        _guarded(lambda: managers[0].back_up_samples(_upload, read_boot_settings(PATHS).node))
+        click.echo(SNAPSHOT_STORED)
+    if failed:
+        sys.exit(1)
 
 
 @backup.command("list")
@@ -111,7 +120,7 @@ def tend() -> None:
     failed = _failed(lambda: in_turn(managers, work))
     _guarded(_tend_lock)
     if _guarded(_tend_samples):
-        click.echo("snapshot of the metrics stored")
+        click.echo(SNAPSHOT_STORED)
     if failed:
         sys.exit(1)
 
@@ -130,6 +139,9 @@ def tend() -> None:
 @click.option(
     "--from-copy", is_flag=True, help="From this node's own copy; the bucket is not asked."
 )
+@click.option(
+    "--metrics", is_flag=True, help="Not the database but the samples of Prometheus, which runs on."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be restored, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restore(
@@ -137,6 +149,7 @@ def restore(
     to: Path | None,
     bucket_as_of: str | None,
     from_copy: bool,
+    metrics: bool,
     dry_run: bool,
     yes: bool,
 ) -> None:
@@ -147,6 +160,13 @@ def restore(
     """
 
     def work() -> None:
+        if metrics:
+            if at or to or bucket_as_of:
+                raise OverlordError(
+                    "--metrics takes the newest snapshot", "leave --at, --to and --bucket-as-of out"
+                )
+            _put_back_metrics(_found_copy() if from_copy else None, dry_run)
+            return
         moment = parse_moment(at) if at else None
         runner = SystemRunner()
         compose = stack_of(PATHS, read_boot_settings(PATHS).node)
@@ -263,7 +283,7 @@ def _copy(stop: Callable[[], bool]) -> None:
         return _reading(manager, folder).repository()
 
     with manager.alone():
-        copier = Copier(PATHS.backup_copy, _bucket(), read, stop, click.echo)
+        copier = Copier(PATHS.backup_copy, data_bucket(PATHS), read, stop, click.echo)
         for line in of_copy(copier.make(), ""):
             click.echo(line)
 
@@ -277,6 +297,20 @@ def _found_copy() -> Whole:
     )
 
 
+def _put_back_metrics(kept: Whole | None, dry_run: bool) -> None:
+    bucket = data_bucket(PATHS)
+    key = kept.samples if kept else newest_snapshot(bucket.objects(SAMPLES))
+    if not key:
+        raise OverlordError("there is no snapshot of Prometheus", "`overlordctl backup list`")
+    click.echo(f"snapshot of Prometheus: {key}")
+    if dry_run:
+        click.echo("dry run: nothing was changed")
+        return
+    with place(kept.folder, key).open("rb") if kept else bucket.opened(key) as archive:
+        blocks = put_back(PATHS.prometheus_volume, archive)
+    click.echo(f"{blocks} blocks of samples put back; Prometheus takes them up within a minute")
+
+
 def _reading(manager: Manager, folder: Path) -> Manager:
     """The same over a repository in a folder."""
     return replace(manager, tool=replace(manager.tool, which="", repository=folder))
@@ -284,25 +318,19 @@ def _reading(manager: Manager, folder: Path) -> Manager:
 
 def _tend_lock() -> None:
     wanted = read_backup_terms(PATHS, read_boot_settings(PATHS)).lock_days
-    _managers()[0].tend_lock(lambda: _bucket().lock_days(), wanted)
+    _managers()[0].tend_lock(lambda: data_bucket(PATHS).lock_days(), wanted)
 
 
 def _tend_samples() -> bool:
-    def upload(key: str, source: BinaryIO) -> int:
-        return _bucket().upload(key, source)
+    return _managers()[0].tend_samples(_upload, read_boot_settings(PATHS).node)
 
-    return _managers()[0].tend_samples(upload, read_boot_settings(PATHS).node)
+
+def _upload(key: str, source: BinaryIO) -> int:
+    return data_bucket(PATHS).upload(key, source)
 
 
 def _fetch_as_of(moment: datetime) -> Callable[[Path], int]:
-    return lambda folder: _bucket().fetch_as_of("database/", moment, folder)
-
-
-def _bucket() -> Bucket:
-    boot = read_boot_settings(PATHS)
-    key_id, key = ((PATHS.secrets / name).read_text().strip() for name in ("b2_key_id", "b2_key"))
-    name = read_backup_terms(PATHS, boot).bucket
-    return open_bucket(read_node(PATHS, boot).bundles, name, key_id, key)
+    return lambda folder: data_bucket(PATHS).fetch_as_of("database/", moment, folder)
 
 
 def _managers() -> tuple[Manager, ...]:

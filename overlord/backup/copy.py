@@ -17,11 +17,11 @@ from pathlib import Path
 
 from overlord.backup.objects import Bucket, Stored, place
 from overlord.backup.repository import Backup, Repository, segment_number
+from overlord.backup.samples import SAMPLES, newest_snapshot
 from overlord.errors import OverlordError
 from overlord.files import read_json, write_json
 
 REPOSITORY = "database"
-SAMPLES = "metrics/"
 INFO = (f"{REPOSITORY}/backup/overlord/backup.info", f"{REPOSITORY}/archive/overlord/archive.info")
 """What pgBackRest reads first; each has a twin that ends with `.copy`."""
 KEPT_FREE = 0.2
@@ -146,8 +146,9 @@ class Copier:
             raise OverlordError("there is no backup to copy", "`overlordctl backup list`")
         backups = [one for one in found.backups if one.label.startswith(full.label)]
         wanted += needed(self.bucket.objects(f"{REPOSITORY}/"), backups, full.first_segment)
-        samples = sorted(self.bucket.objects(SAMPLES), key=lambda one: one.changed)[-1:]
-        wanted += samples
+        snapshots = self.bucket.objects(SAMPLES)
+        samples = newest_snapshot(snapshots)
+        wanted += [one for one in snapshots if one.key == samples]
         _keep_only({place(work, one.key) for one in wanted}, work)
         self._bring(wanted, work, before, began)
         made = Whole(
@@ -156,7 +157,7 @@ class Copier:
             since=full.ended,
             label=backups[-1].label,
             bytes=sum(one.bytes for one in wanted),
-            samples=samples[0].key if samples else "",
+            samples=samples,
         )
         os.sync()
         write_json(work / _INDEX, {**asdict(made), "folder": work.name})

@@ -93,18 +93,25 @@ class Manager:
     def tend_samples(self, upload: Upload, node: str) -> bool:
         """Store the day's snapshot of Prometheus if it is due; tell whether it was. Raises
         OverlordError, after it has been written down for the alert."""
-        now = self.now()
         before = read_samples(self.paths) or Samples()
-        if not self.leads() or not missed_today(before.ended, datetime.fromtimestamp(now, UTC)):
+        moment = datetime.fromtimestamp(self.now(), UTC)
+        if not self.leads() or not missed_today(before.ended, moment):
             return False
+        self.back_up_samples(upload, node)
+        return True
+
+    def back_up_samples(self, upload: Upload, node: str) -> None:
+        """Store a snapshot of Prometheus. Raises OverlordError, after it has been written down for
+        the alert."""
         with self.alone():
             try:
-                _, size = back_up_samples(self.paths.prometheus_volume, node, upload, now)
+                volume = self.paths.prometheus_volume
+                _, size = back_up_samples(volume, node, upload, self.now())
             except OverlordError as error:
+                before = read_samples(self.paths) or Samples()
                 write_samples(self.paths, replace(before, error=error.what))
                 raise
             write_samples(self.paths, Samples(self.now(), size))
-        return True
 
     def tend_lock(self, read_days: Callable[[], int], wanted: int) -> None:
         """Look whether the bucket still locks what goes into it for as long as is set, once an

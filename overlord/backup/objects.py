@@ -5,6 +5,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, BinaryIO
 
 from overlord.backup.causes import cause_of_answer
 from overlord.errors import OverlordError
-from overlord.node import BundleStore
+from overlord.node import BundleStore, read_backup_terms, read_boot_settings, read_node
+from overlord.paths import Paths
 from overlord.s3 import SYSTEM_TRUST, s3_client
 
 PART_BYTES = 32 * 1024**2
@@ -98,6 +100,17 @@ class Bucket:
 
         try:
             return self._fetch(target, Key=key)
+        except (ClientError, BotoCoreError) as error:
+            raise _failed(f"{key} could not be read in bucket {self.name}", error) from None
+
+    @contextmanager
+    def opened(self, key: str) -> Iterator[BinaryIO]:
+        """An object to be read from the front, as it comes. Raises OverlordError, while it is read
+        too."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield self.client.get_object(Bucket=self.name, Key=key)["Body"]
         except (ClientError, BotoCoreError) as error:
             raise _failed(f"{key} could not be read in bucket {self.name}", error) from None
 
@@ -199,3 +212,11 @@ def open_bucket(
 ) -> Bucket:
     """A bucket at the store's endpoint."""
     return Bucket(name, s3_client(store, key_id, key, trust))
+
+
+def data_bucket(paths: Paths) -> Bucket:
+    """The bucket of this node's backups. Raises OverlordError when the node is not known."""
+    boot = read_boot_settings(paths)
+    key_id, key = ((paths.secrets / name).read_text().strip() for name in ("b2_key_id", "b2_key"))
+    name = read_backup_terms(paths, boot).bucket
+    return open_bucket(read_node(paths, boot).bundles, name, key_id, key)

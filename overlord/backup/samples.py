@@ -7,17 +7,20 @@ import shutil
 import tarfile
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from os import fdopen, pipe
 from pathlib import Path
 from typing import BinaryIO
 
+from overlord.backup.objects import Stored
 from overlord.errors import OverlordError
 
 _IN_BLOCK = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}(/[a-z][a-z.]*|/chunks/[0-9]+)")
 """A file of a block, whose name is a ULID."""
+SAMPLES = "metrics/"
+"""Where snapshots are in the bucket, each below the name of its node."""
 PROMETHEUS = "http://127.0.0.1:9090"
 Upload = Callable[[str, BinaryIO], int]
 
@@ -33,7 +36,7 @@ def back_up_samples(
     name = _snapshot(prometheus)
     folder = volume / "snapshots" / name
     moment = datetime.fromtimestamp(now, UTC)
-    key = f"metrics/{node}/{moment:%Y-%m-%dT%H%M%SZ}.tar"
+    key = f"{SAMPLES}{node}/{moment:%Y-%m-%dT%H%M%SZ}.tar"
     try:
         if not folder.is_dir():
             raise OverlordError(
@@ -43,6 +46,11 @@ def back_up_samples(
         return key, _send(folder, key, upload)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def newest_snapshot(objects: Iterable[Stored]) -> str:
+    """Key of the newest one of either node; empty where there is none."""
+    return max((one.key for one in objects), key=lambda key: key.rpartition("/")[2], default="")
 
 
 def put_back(volume: Path, archive: BinaryIO) -> int:

@@ -1,4 +1,4 @@
-"""The step that gives the node its database."""
+"""Steps that give the node its data: the database, and metrics from before."""
 
 from dataclasses import replace
 from typing import Literal
@@ -6,7 +6,9 @@ from typing import Literal
 from overlord.actions import database as database_actions
 from overlord.arbiter import ArbiterSilentError
 from overlord.backup.causes import failure
+from overlord.backup.objects import data_bucket
 from overlord.backup.restore import recovery_notes
+from overlord.backup.samples import SAMPLES, newest_snapshot, put_back
 from overlord.backup.source import Look, Source, backups_word, choose, look_at
 from overlord.commands.backup import BackupTool
 from overlord.errors import OverlordError
@@ -61,6 +63,25 @@ def database(context: Context) -> Notes:
             said = reason
             print(f"first boot: database: waiting: {reason}", flush=True)
         context.sleep(ORIGIN_PAUSE)
+
+
+def metrics(context: Context) -> Notes:
+    """Metrics from before, where this node has none: from the newest snapshot of either node. The
+    services run already, and no failure here stops a boot."""
+    volume = context.paths.prometheus_volume
+    if any((block / "meta.json").exists() for block in volume.iterdir()):
+        return ["kept what is there"]
+    try:
+        bucket = data_bucket(context.paths)
+        key = newest_snapshot(bucket.objects(SAMPLES))
+        if not key:
+            return ["there are none"]
+        with bucket.opened(key) as archive:
+            blocks = put_back(volume, archive)
+    except (OverlordError, OSError) as error:
+        what = error.what if isinstance(error, OverlordError) else str(error)
+        return [f"none from before: {what}; `overlordctl restore --metrics` tries again"]
+    return [f"{blocks} blocks of {key}"]
 
 
 def _restore(context: Context) -> Notes:

@@ -36,6 +36,7 @@ STEPS: tuple[tuple[str, StepFunction], ...] = (
     ("database", data.database),
     ("stack", services.stack),
     ("healthy", services.healthy),
+    ("metrics", data.metrics),
     ("finish", services.finish),
 )
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,7 +61,8 @@ class FakeClient:
 
     def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
         self._answer()
-        return {"Body": SimpleNamespace(iter_chunks=lambda size: self._read(Key))}
+        whole = BytesIO(self.held[Key][0])
+        return {"Body": SimpleNamespace(iter_chunks=lambda size: self._read(Key), read=whole.read)}
 
     def _pages(self, Bucket: str, Prefix: str) -> Iterator[dict[str, Any]]:  # noqa: N803
         self._answer()
@@ -452,7 +454,7 @@ class Operator:
             "leads": lambda: self.leads,
             "read_boot_settings": lambda _: SimpleNamespace(node="vps-02"),
             "read_backup_terms": lambda *_: BackupTerms("overlord-data", 30, 14),
-            "_bucket": lambda: Bucket("overlord-data", node.client),
+            "data_bucket": lambda _: Bucket("overlord-data", node.client),
         }
         for name, value in replaced.items():
             monkeypatch.setattr(f"overlord.backup.cli.{name}", value)
