@@ -313,6 +313,8 @@ async def measure(gigabytes: float, rate: float, console: Console) -> None:
         console.print(f"making {gigabytes:g} GB …")
         rows = fill(here, gigabytes)
         console.print(table_of(measure_backup(here, rows, len(pieces(gigabytes)), console)))
+        # Autovacuum would come sooner or later, in a turn with a backup or in one without.
+        here.sql("VACUUM FREEZE")
         console.print(f"{rate:g} posts a second, {TURNS} turns …")
         # As on a node, where the API's tables have an owner of their own.
         here.sql(f"CREATE ROLE {OWNER_ROLE}; ALTER DATABASE overlord OWNER TO {OWNER_ROLE}")
