@@ -26,7 +26,7 @@ from bench.measure import Cost, cost_of
 from sandbox.cloud.certificates import ensure_ca
 from sandbox.cloud.cloud import Addresses, Setup
 from sandbox.lifecycle import state_backend
-from sandbox.world import REPOSITORY, World, ensure_tokens, vendor_id
+from sandbox.world import INBOX_URL, REPOSITORY, World, ensure_tokens, vendor_id
 from tests.contract.conftest import RunningCloud
 from tests.contract.fakes import FakeDriver, FakeTailnet
 from tests.e2e.sandbox_world import STACK, project_copy
@@ -82,6 +82,10 @@ def environment(cloud: RunningCloud, folder: Path) -> dict[str, str]:
         "OVERLORD_B2_KEY": tokens.b2_key,
         "OVERLORD_NODE_B2_KEY_ID": tokens.b2_node_key_id,
         "OVERLORD_NODE_B2_KEY": tokens.b2_node_key,
+        "OVERLORD_ARBITER_DNS_TOKEN": tokens.cloudflare_dns or "",
+        "OVERLORD_ALERT_SLACK_URL": f"{INBOX_URL}/slack",
+        "OVERLORD_HEARTBEAT_URL_VPS_01": f"{INBOX_URL}/heartbeat/vps-01",
+        "OVERLORD_HEARTBEAT_URL_VPS_02": f"{INBOX_URL}/heartbeat/vps-02",
         **dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(trusted)),
     }
 

@@ -107,5 +107,8 @@ class BackupStore(pulumi.ComponentResource):
             adopt=backup.adopt,
             force_destroy=backup.force_destroy,
             account="second" if second else "",
-            opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
+            # A destroy takes the rest down and leaves them where they are.
+            opts=pulumi.ResourceOptions(
+                parent=self, protect=args.protect, retain_on_delete=not backup.force_destroy
+            ),
         ).name

@@ -221,6 +221,7 @@ def test_data_and_bundles_are_locked_and_logs_are_not(sandbox: Recording) -> Non
     }
     for one in buckets.values():
         assert one.options.protect
+        assert one.options.retainOnDelete
         assert one.inputs["versioning"] is True
         assert one.inputs["encryption"] == "AES256"
         assert one.inputs["public"] is False
@@ -229,6 +230,21 @@ def test_data_and_bundles_are_locked_and_logs_are_not(sandbox: Recording) -> Non
         for rule in buckets["overlord-sandbox-data"].inputs["lifecycle"]
     }
     assert rules == {"database/": 0, "metrics/": 7, "config/": 0}
+
+
+def test_only_who_says_so_has_the_buckets_go_with_the_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = config_of("Pulumi.sandbox.yaml")
+    backup = {**json.loads(config["overlord:backup"]), "forceDestroy": True}
+    recording = run_program(
+        monkeypatch, tmp_path, {**config, "overlord:backup": json.dumps(backup)}
+    )
+    buckets = recording.of_type(BUCKET)
+    assert len(buckets) == 3
+    for one in buckets:
+        assert not one.options.retainOnDelete
+        assert one.inputs["forceDestroy"] is True
 
 
 def test_the_load_balancer_asks_who_leads_and_prefers_the_primary(balanced: Recording) -> None:
