@@ -160,6 +160,27 @@ def test_a_locked_version_stays_and_hiding_it_is_allowed(client: Any, locked: st
     client.delete_object(**delete, BypassGovernanceRetention=True)
 
 
+def test_a_prefix_of_which_everything_is_hidden_is_not_listed(client: Any, locked: str) -> None:
+    """As at B2, where a prefix is part of a visible file's name; elsewhere it goes on being listed,
+    and pgBackRest takes an interrupted backup that it removed for one that is there (pgBackRest
+    issue 2792)."""
+    for key in ("backups/one/a", "backups/one/b", "backups/two/a", "backups/plain"):
+        client.put_object(Bucket=locked, Key=key, Body=b"data", ContentMD5=md5(b"data"))
+    hidden = [{"Key": "backups/one/a"}, {"Key": "backups/one/b"}]
+
+    def listed(prefix: str) -> tuple[list[str], list[str]]:
+        answer = client.list_objects_v2(Bucket=locked, Prefix=prefix, Delimiter="/")
+        folders = [one["Prefix"] for one in answer.get("CommonPrefixes", ())]
+        return folders, [one["Key"] for one in answer.get("Contents", ())]
+
+    assert listed("backups/") == (["backups/one/", "backups/two/"], ["backups/plain"])
+    assert listed("") == (["backups/"], [])
+    client.delete_objects(Bucket=locked, Delete={"Objects": hidden})
+    assert listed("backups/") == (["backups/two/"], ["backups/plain"])
+    every = client.list_objects_v2(Bucket=locked)["Contents"]
+    assert [one["Key"] for one in every] == ["backups/plain", "backups/two/a"]
+
+
 @pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
 def test_checksum_headers_are_refused(cloud: RunningCloud, bucket: str, checksums: str) -> None:
     client = cloud.s3(request_checksum_calculation=checksums)

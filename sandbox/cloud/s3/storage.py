@@ -9,19 +9,46 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 # Read by moto when it is imported: buckets are path-style whatever the Host header says.
 os.environ.setdefault("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true")
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import create_backend_app
-from moto.s3.models import s3_backends
+from moto.s3.models import FakeDeleteMarker, S3Backend, s3_backends
 
 from sandbox.cloud.s3.rules import BucketFacts
 
 SPOOLED = "sandbox.spooled"
 """Where the front leaves the request's body in the ASGI scope."""
+
+
+_list_all = S3Backend.list_objects
+
+
+def _list_visible(
+    backend: S3Backend,
+    bucket: Any,
+    prefix: str | None,
+    delimiter: str | None,
+    marker: str | None,
+    max_keys: int | None,
+) -> tuple[Any, list[str], bool, str | None]:
+    """List objects and the prefixes up to the delimiter, each part of a visible object's key as at
+    B2. moto names those too of which everything is hidden."""
+    keys, _, truncated, following = _list_all(
+        backend, bucket, prefix, delimiter, marker=marker, max_keys=max_keys
+    )
+    start, folders = prefix or "", set()
+    for name, key in bucket.keys.items():
+        head, found, _ = name.removeprefix(start).partition(delimiter or "/")
+        if delimiter and found and name.startswith(start) and not isinstance(key, FakeDeleteMarker):
+            folders.add(f"{start}{head}{found}")
+    return keys, sorted(folders), truncated, following
+
+
+cast(Any, S3Backend).list_objects = _list_visible
 
 
 class MotoStorage:
