@@ -17,6 +17,7 @@ from tests.e2e.sandbox_world import Run, SandboxWorld, eventually
 
 NODES = ("vps-01", "vps-02")
 ROW_BYTES = 1024
+LEADER_SECONDS = 60
 SETTLE_SECONDS = 900
 METRICS_SECONDS = 120
 """Prometheus looks for blocks that were put back once a minute."""
@@ -123,17 +124,27 @@ def posting(devices: list[Device]) -> Iterator[None]:
             thread.join(60)
 
 
-def fill(pair: SandboxWorld, megabytes: int) -> tuple[str, int]:
-    """Put data that does not compress well into the database; returns its digest and the size."""
+def leader(pair: SandboxWorld) -> str:
+    """The node that takes writes, whichever it is."""
+
+    def leading() -> str:
+        return next((node for node in NODES if pair.status_of(node)["leader"]), "")
+
+    return str(eventually("a node that takes writes", leading, LEADER_SECONDS))
+
+
+def fill(pair: SandboxWorld, node: str, megabytes: int) -> tuple[str, int]:
+    """Put data that does not compress well into the database of the node that leads; returns its
+    digest and the size."""
     ballast = FILL.format(rows=megabytes * 1000**2 // ROW_BYTES, parts=ROW_BYTES // 32)
-    pair.query(NODES[0], ballast, timeout=QUERY_SECONDS)
-    return digest(pair), int(pair.query(NODES[0], "SELECT pg_database_size('overlord')"))
+    pair.query(node, ballast, timeout=QUERY_SECONDS)
+    return digest(pair, node), int(pair.query(node, "SELECT pg_database_size('overlord')"))
 
 
-def digest(pair: SandboxWorld) -> str:
+def digest(pair: SandboxWorld, node: str) -> str:
     """Changes with any row of the data."""
     return pair.query(
-        NODES[0],
+        node,
         "SELECT count(*) || ' ' || coalesce(sum(hashtextextended(payload, id)::numeric), 0) "
         "FROM drill_ballast",
         timeout=QUERY_SECONDS,
@@ -187,9 +198,10 @@ def rehearse(
     run = uuid.uuid4().hex[:8]
     fleet = [Device(pair, f"drill-{run}-{number}", token) for number in range(devices)]
     say(f"filling the database with {megabytes} MB")
-    before, size = fill(pair, megabytes)
+    leads = leader(pair)
+    before, size = fill(pair, leads, megabytes)
     say("making a full backup")
-    backup = pair.on_node(NODES[0], "overlordctl", "backup", "now", "--full", timeout=3600)
+    backup = pair.on_node(leads, "overlordctl", "backup", "now", "--full", timeout=3600)
     snapshot = time.time() - backup.seconds
     with posting(fleet):
         # Two minutes of log beyond the backup, so that the archive has to be replayed.
@@ -204,7 +216,7 @@ def rehearse(
     eventually("an acknowledged status", lambda: probe.post().code in (200, 201), SETTLE_SECONDS)
     first = time.time()
     say(f"first acknowledged status after {first - burned:.0f} s")
-    assert digest(pair) == before, "the data is not what it was"
+    assert digest(pair, NODES[0]) == before, "the data is not what it was"
     verified = time.time()
     lost = lost_seconds(pair, fleet, burned)
     up.join(SETTLE_SECONDS)
