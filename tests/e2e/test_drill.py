@@ -32,3 +32,22 @@ def test_the_standby_proves_that_the_newest_backup_restores(pair: SandboxWorld) 
     assert "is good" in proof.text
     metrics = pair.on_node("vps-02", "curl", "-s", "http://127.0.0.1:9600/metrics").text
     assert 'overlord_restore_test_ok{repository="1"} 1.0' in metrics
+
+
+def test_the_standby_keeps_a_copy_that_a_database_comes_out_of_without_the_bucket(
+    pair: SandboxWorld,
+) -> None:
+    copied = pair.on_node("vps-02", "overlordctl", "backup", "copy", timeout=600)
+    assert "copy on this node: " in copied.text
+    pair.fault(vendor="s3", status=503, count=None)
+    try:
+        restored = pair.on_node(
+            "vps-02", "overlordctl", "restore", "--from-copy", "--to", "/var/lib/overlord/found",
+            timeout=600,
+        )  # fmt: skip
+    finally:
+        pair.fair_weather()
+    print(f"\n{restored.text}", flush=True)
+    found = pair.on_node("vps-02", "ls", "/var/lib/overlord/found/pgdata").text
+    assert "PG_VERSION" in found
+    pair.on_node("vps-02", "rm", "-r", "/var/lib/overlord/found")
