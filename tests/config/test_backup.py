@@ -3,8 +3,10 @@ of the sandbox's image, and a bucket with Object Lock at the emulated B2, by the
 
 from __future__ import annotations
 
-import random
+import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,6 +26,8 @@ from overlord.commands.compose import Compose
 from overlord.errors import OverlordError
 from overlord.paths import Paths
 from tests.contract.test_s3 import md5, with_md5
+from tests.support import backup_kills
+from tests.support.backup_kills import BATCH, KINDS, Record, gaps
 from tests.support.backup_site import DATA, TOOL, Site, SiteRunner, objects, put, site
 
 pytestmark = pytest.mark.timeout(300)
@@ -205,30 +209,57 @@ def test_a_damaged_backup_is_found() -> None:
         assert here.try_(TOOL, "examine", f"{DATA}/restore-test").returncode != 0
 
 
-def test_whatever_is_killed_the_next_restore_is_whole() -> None:
-    """The backup, the archiver and the server die at some moment, round after round."""
-    moments = random.Random(20261127)
+def test_a_backup_right_after_a_promotion_does_not_wait_for_the_next_checkpoint() -> None:
     with site() as here:
-        here.sql("CREATE TABLE devices (id bigint PRIMARY KEY, filler text)")
-        rows = 0
-        for _ in range(4):
-            here.sql(
-                f"INSERT INTO devices SELECT g, md5(g::text) FROM generate_series({rows + 1}, "
-                f"{rows + 20000}) g"
-            )
-            rows += 20000
-            backup = f"{TOOL} --type=full backup & sleep {moments.uniform(0.1, 2.5):.2f}"
-            here.try_("sh", "-c", f"{backup}; kill -9 $(pidof pgbackrest)")
-            here.try_("sh", "-c", f"kill -9 $(head -n 1 {DATA}/pgdata/postmaster.pid)")
-            # The last of its processes gives the shared memory free.
-            here.run(
-                "timeout", "20", "sh", "-c", "while pidof postgres > /dev/null; do sleep 0.1; done"
-            )
-            here.start()
+        here.sql("CREATE TABLE devices AS SELECT g AS id FROM generate_series(1, 10) g")
         here.back_up()
-        here.flush()
-        assert here.examine() == ()
-        assert here.sql("SELECT count(*) FROM devices") == str(rows)
+        here.stop()
+        here.run("touch", f"{DATA}/pgdata/standby.signal")
+        here.start()
+        # The checkpoint that follows a promotion may take minutes. Here it waits for a second.
+        (checkpointer,) = here.processes("postgres: checkpointer")
+        os.kill(checkpointer, signal.SIGSTOP)
+        go_on = threading.Timer(1, os.kill, (checkpointer, signal.SIGCONT))
+        try:
+            here.sql("SELECT pg_promote()")
+            go_on.start()
+            here.back_up("diff")
+        finally:
+            go_on.join()
+        assert here.repository().newest_full != here.repository().newest
+
+
+def test_whatever_is_killed_the_next_restore_is_whole() -> None:
+    """Each kind once; many rounds are played by hand, see docs/benchmarks.md."""
+    with site() as here:
+        played = backup_kills.play(here, rounds=len(KINDS), seed=20261127, every=2, say=print)
+    assert {one.kind for one in played} == set(KINDS)
+    assert all(one.killed for one in played)
+    assert [one.restored is not None for one in played] == [False, True] * 3
+
+
+def test_a_commit_that_is_lost_torn_or_never_sent_is_seen() -> None:
+    record = Record(acknowledged={1, 2}, doubtful={3})
+    whole = {1: BATCH, 2: BATCH}
+    assert record.wrong(whole) == []
+    assert record.wrong({**whole, 3: BATCH}) == []
+    assert record.wrong({1: BATCH}) == ["acknowledged and not there: [2]"]
+    assert record.wrong({**whole, 4: BATCH}) == ["there and never sent: [4]"]
+    assert record.wrong({**whole, 3: 7}) == ["there in part: {3: 7}"]
+
+
+def test_a_gap_in_the_archive_is_seen_within_a_timeline_and_where_one_branches_off() -> None:
+    def archive(*names: str) -> list[str]:
+        return [
+            f"database/archive/overlord/15-1/{name[:16]}/{name}-{'0' * 40}.zst" for name in names
+        ]
+
+    first = ("0000000100000000000000FE", "0000000100000000000000FF", "000000010000000100000000")
+    assert gaps(archive(*first)) == []
+    assert gaps(archive(first[0], first[2])) == ["0000000100000000000000FF"]
+    assert gaps(archive(*first, "000000020000000100000000")) == []
+    assert gaps(archive(*first, "000000020000000100000001")) == []
+    assert gaps(archive(*first, "000000020000000100000002")) == ["000000020000000100000001"]
 
 
 def test_a_missing_piece_of_the_log_is_found() -> None:
