@@ -197,6 +197,8 @@ def _node_document(node: str, settings: Settings, facts: BundleFacts) -> dict[st
             "database_retention_days": backup.database_retention_days,
             "object_lock_days": backup.object_lock_days,
             "metrics_retention_days": backup.metrics_retention_days,
+            "second": backup.second
+            and {"endpoint": backup.second.endpoint, "region": backup.second.region},
         },
         "arbiter": {"url": settings.arbiter_url, "lease_seconds": settings.arbiter.lease_seconds}
         if settings.arbiter_enabled

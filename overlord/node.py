@@ -71,23 +71,26 @@ class BackupTerms:
     bucket: str
     database_days: int
     lock_days: int
-    second_bucket: str = ""
-    """Of the second repository; empty where there is none."""
+    second: BundleStore | None = None
+    """The bucket of the second repository; None where there is none."""
 
     @property
     def repositories(self) -> tuple[int, ...]:
         """Numbers of the repositories, the first one first."""
-        return (1, 2) if self.second_bucket else (1,)
+        return (1, 2) if self.second else (1,)
 
 
 def read_backup_terms(paths: Paths, boot: BootSettings) -> BackupTerms:
     """From node.json of the release in force; 0 where it does not say."""
     data = read_json(paths.current / "nodes" / boot.node / "node.json").get("backup", {})
+    name, second = data.get("buckets", {}).get("second", ""), data.get("second") or {}
     return BackupTerms(
         bucket=data.get("buckets", {}).get("data", ""),
         database_days=int(data.get("database_retention_days", 0)),
         lock_days=int(data.get("object_lock_days", 0)),
-        second_bucket=data.get("buckets", {}).get("second", ""),
+        second=BundleStore(second.get("endpoint", ""), second.get("region", ""), name)
+        if name
+        else None,
     )
 
 

@@ -81,6 +81,11 @@ class Paths:
         return self.state / "backup-lock.json"
 
     @property
+    def second_backup_lock(self) -> Path:
+        """The same of the second repository's bucket."""
+        return self.state / "backup-lock-second.json"
+
+    @property
     def backup_copy(self) -> Path:
         """The newest backup on this node's own disk, see overlord.backup.copy."""
         return self.state / "backup-copy"

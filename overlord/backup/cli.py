@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from rich.table import Table
 from overlord.backup.copy import Copier, Whole, copy_failure, find_copy
 from overlord.backup.leadership import leads
 from overlord.backup.manager import Manager, in_turn
-from overlord.backup.objects import data_bucket, place
+from overlord.backup.objects import data_bucket, place, second_bucket
 from overlord.backup.repository import Repository
 from overlord.backup.restore import Restore
 from overlord.backup.samples import SAMPLES, newest_snapshot, put_back
@@ -116,9 +116,8 @@ def tend() -> None:
     managers = _guarded(_managers)
     if len(managers) == 1:
         forget_second(PATHS)
-    # What follows is of the first repository's bucket: the second one may be away.
     failed = _failed(lambda: in_turn(managers, work))
-    _guarded(_tend_lock)
+    _guarded(lambda: _tend_locks(managers))
     if _guarded(_tend_samples):
         click.echo(SNAPSHOT_STORED)
     if failed:
@@ -316,9 +315,11 @@ def _reading(manager: Manager, folder: Path) -> Manager:
     return replace(manager, tool=replace(manager.tool, which="", repository=folder))
 
 
-def _tend_lock() -> None:
+def _tend_locks(managers: Sequence[Manager]) -> None:
     wanted = read_backup_terms(PATHS, read_boot_settings(PATHS)).lock_days
-    _managers()[0].tend_lock(lambda: data_bucket(PATHS).lock_days(), wanted)
+    managers[0].tend_lock(lambda: data_bucket(PATHS).lock_days(), wanted)
+    for second in managers[1:]:
+        second.tend_lock(lambda: second_bucket(PATHS).lock_days(), wanted)
 
 
 def _tend_samples() -> bool:

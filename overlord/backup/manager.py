@@ -121,7 +121,7 @@ class Manager:
             read_days: asks the bucket, see `Bucket.lock_days`.
             wanted: days that are set for it.
         """
-        before, now = read_lock(self.paths) or Lock(), self.now()
+        before, now = read_lock(self.paths, self.number) or Lock(), self.now()
         if not self.leads() or now - before.tried < LOCK_EVERY:
             return
         try:
@@ -129,7 +129,7 @@ class Manager:
         except OverlordError as error:
             lock = replace(before, wanted=wanted, error=error.what, tried=now)
             self.say(f"{error.what}\n  what to do: {error.remedy}")
-        write_lock(self.paths, lock)
+        write_lock(self.paths, lock, self.number)
 
     def verify(self) -> RestoreTest:
         """Restore the newest backup into a scratch folder and prove it; what could not be proved

@@ -33,8 +33,8 @@ class BackupCollector:
             yield from _present(_of_archive(max(seen, key=lambda one: one.archive_seen)))
         if samples := read_samples(self._paths):
             yield from _present(_of_samples(samples))
-        if lock := read_lock(self._paths):
-            yield from _present(_of_lock(lock))
+        locks = {number: read_lock(self._paths, number) for number in REPOSITORIES}
+        yield from _by_repository({n: _of_lock(one) for n, one in locks.items() if one})
         home = self._paths.backup_copy
         yield from _present(_of_copy(find_copy(home), copy_failure(home)))
         tests = {number: read_restore_test(self._paths, number) for number in REPOSITORIES}

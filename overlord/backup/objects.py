@@ -220,3 +220,14 @@ def data_bucket(paths: Paths) -> Bucket:
     key_id, key = ((paths.secrets / name).read_text().strip() for name in ("b2_key_id", "b2_key"))
     name = read_backup_terms(paths, boot).bucket
     return open_bucket(read_node(paths, boot).bundles, name, key_id, key)
+
+
+def second_bucket(paths: Paths) -> Bucket:
+    """The bucket of the second repository. Raises OverlordError where there is none."""
+    store = read_backup_terms(paths, read_boot_settings(paths)).second
+    if store is None:
+        raise OverlordError("there is no second repository", "docs/operations/backup.md")
+    key_id, key = (
+        (paths.secrets / name).read_text().strip() for name in ("second_b2_key_id", "second_b2_key")
+    )
+    return open_bucket(store, store.bucket, key_id, key)

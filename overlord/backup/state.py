@@ -104,7 +104,7 @@ def write_restore_test(paths: Paths, test: RestoreTest, repository: int = 1) -> 
 
 def forget_second(paths: Paths) -> None:
     """Where there is no second repository any more, nobody speaks of it."""
-    for path in (paths.second_backup_watch, paths.second_restore_test):
+    for path in (paths.second_backup_watch, paths.second_restore_test, paths.second_backup_lock):
         path.unlink(missing_ok=True)
 
 
@@ -126,14 +126,18 @@ def write_samples(paths: Paths, samples: Samples) -> None:
     write_json(paths.samples_backup, asdict(samples))
 
 
-def read_lock(paths: Paths) -> Lock | None:
+def read_lock(paths: Paths, repository: int = 1) -> Lock | None:
     """None where this node has never looked."""
-    return _read(paths.backup_lock, Lock)
+    return _read(_lock(paths, repository), Lock)
 
 
-def write_lock(paths: Paths, lock: Lock) -> None:
+def write_lock(paths: Paths, lock: Lock, repository: int = 1) -> None:
     """Remember."""
-    write_json(paths.backup_lock, asdict(lock))
+    write_json(_lock(paths, repository), asdict(lock))
+
+
+def _lock(paths: Paths, repository: int) -> Path:
+    return paths.backup_lock if repository == 1 else paths.second_backup_lock
 
 
 def backup_document(paths: Paths) -> dict[str, dict[str, Any] | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from botocore.exceptions import ClientError
 from overlord.agent.metrics import render
 from overlord.agent.state import State
 from overlord.backup.manager import Manager
-from overlord.backup.objects import Bucket, open_bucket
+from overlord.backup.objects import Bucket, open_bucket, second_bucket
+from overlord.backup.state import forget_second
 from overlord.commands.backup import BackupTool
 from overlord.commands.compose import Compose
 from overlord.errors import OverlordError
+from overlord.files import write_json
 from overlord.node import BundleStore
 from overlord.paths import Paths
 from tests.contract.conftest import RunningCloud
@@ -90,16 +93,48 @@ def test_a_lock_that_was_taken_away_is_in_the_metrics_within_the_hour(
 
     good, refused = (node_bucket(cloud, "overlord-data", key) for key in (None, "revoked"))
     metrics = look(good)
-    assert "overlord_backup_lock_days 14.0" in metrics
-    assert "overlord_backup_lock_wanted_days 14.0" in metrics
+    assert 'overlord_backup_lock_days{repository="1"} 14.0' in metrics
+    assert 'overlord_backup_lock_wanted_days{repository="1"} 14.0' in metrics
     lock(cloud, "overlord-data", Days=1)
-    assert "overlord_backup_lock_days 14.0" in look(good)
+    assert 'overlord_backup_lock_days{repository="1"} 14.0' in look(good)
     now[0] += 3600
-    assert "overlord_backup_lock_days 1.0" in look(good)
+    assert 'overlord_backup_lock_days{repository="1"} 1.0' in look(good)
     now[0] += 3600
     # What was seen last stays, with its age; that nobody could look is said.
-    assert "overlord_backup_lock_seen_timestamp_seconds 13600.0" in look(refused)
+    assert 'overlord_backup_lock_seen_timestamp_seconds{repository="1"} 13600.0' in look(refused)
     assert "B2 refuses the node's key" in said[0]
+
+
+def test_the_second_repository_s_lock_is_seen_by_itself_with_its_own_key(
+    cloud: RunningCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.s3().create_bucket(Bucket="elsewhere-data", ObjectLockEnabledForBucket=True)
+    lock(cloud, "elsewhere-data", Days=3)
+    paths = Paths(tmp_path)
+    second = {"endpoint": cloud.url("s3"), "region": "eu-central-003"}
+    backup = {"buckets": {"data": "a", "second": "elsewhere-data"}, "second": second}
+    write_json(paths.boot_settings, {"node": "vps-01", "admin_user": "a", "deploy_user": "d"})
+    write_json(paths.current / "nodes/vps-01/node.json", {"backup": backup})
+    paths.secrets.mkdir(parents=True)
+    (paths.secrets / "second_b2_key_id").write_text(cloud.tokens.b2_node_key_id)
+    (paths.secrets / "second_b2_key").write_text(cloud.tokens.b2_node_key)
+    # Where the machine's own authorities are, which do not know the emulated one.
+    monkeypatch.setattr("overlord.backup.objects.open_bucket", partial(open_bucket, trust=cloud.ca))
+
+    tool = BackupTool(Compose(Path("/compose.yaml"), Path("/compose.env")))
+    first, other = (
+        Manager(paths, FakeRunner(), one, lambda: True, number=number)
+        for number, one in enumerate(tool.of_each(2), 1)
+    )
+    first.tend_lock(lambda: 14, 14)
+    other.tend_lock(lambda: second_bucket(paths).lock_days(), 14)
+    metrics = render(State(), paths).decode()
+    assert 'overlord_backup_lock_days{repository="1"} 14.0' in metrics
+    assert 'overlord_backup_lock_days{repository="2"} 3.0' in metrics
+    forget_second(paths)
+    metrics = render(State(), paths).decode()
+    assert 'overlord_backup_lock_days{repository="1"} 14.0' in metrics
+    assert 'repository="2"' not in metrics
 
 
 def test_a_lock_that_was_never_seen_has_no_days(cloud: RunningCloud, tmp_path: Path) -> None:
@@ -112,5 +147,5 @@ def test_a_lock_that_was_never_seen_has_no_days(cloud: RunningCloud, tmp_path: P
 
     manager.tend_lock(denied, 14)
     metrics = render(State(), paths).decode()
-    assert "overlord_backup_lock_wanted_days 14.0" in metrics
+    assert 'overlord_backup_lock_wanted_days{repository="1"} 14.0' in metrics
     assert "overlord_backup_lock_days" not in metrics

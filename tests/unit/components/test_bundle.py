@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from components.bundle import BundleFacts, bundle_files, pack
 from components.configuration import parse_settings
+from components.credentials import SECOND_TOKENS
 from components.settings import NODES
 from components.sizing import SIZES
 from tests.unit.components.test_settings import ALL_TOKENS, good
@@ -89,6 +91,21 @@ def test_the_bundle_has_the_agent_and_the_stack_of_both_nodes() -> None:
         assert document["peers"][peer]["ipv4"] == FACTS.addresses[peer]["ipv4"]
     assert json.loads(files["nodes/vps-01/node.json"])["role"] == "primary"
     assert json.loads(files["nodes/vps-02/node.json"])["role"] == "standby"
+
+
+def test_a_node_knows_where_the_second_repository_is_or_that_there_is_none() -> None:
+    def second(buckets: dict[str, str], **backup: Any) -> Any:
+        given = good()
+        tokens = {**ALL_TOKENS, **dict.fromkeys((one.variable for one in SECOND_TOKENS), "set")}
+        settings = parse_settings({**given, "backup": {**given["backup"], **backup}}, tokens)
+        facts = replace(FACTS, buckets={**FACTS.buckets, **buckets})
+        files = bundle_files(settings, SIZES[50], facts)
+        return json.loads(files["nodes/vps-01/node.json"])["backup"]["second"]
+
+    assert second({}) is None
+    where = {"endpoint": "https://s3.us-west-004.backblazeb2.com", "region": "us-west-004"}
+    asked = {**where, "bucketPrefix": "overlord-elsewhere"}
+    assert second({"second": "overlord-elsewhere-data"}, second=asked) == where
 
 
 def test_a_node_knows_where_the_arbiter_is_or_that_there_is_none() -> None:

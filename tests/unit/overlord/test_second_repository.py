@@ -21,7 +21,7 @@ from overlord.backup.state import forget_second, read_watch
 from overlord.errors import OverlordError
 from overlord.firstboot import data
 from overlord.firstboot.context import Context
-from overlord.node import BackupTerms, read_backup_terms
+from overlord.node import BackupTerms, BundleStore, read_backup_terms
 from overlord.runner import Result
 from tests.unit.overlord.fakes import FakeRunner
 from tests.unit.overlord.test_backup import Desk, info
@@ -183,7 +183,7 @@ def overlordctl(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Callable[..., cl
     monkeypatch.setattr("overlord.backup.cli.PATHS", pair.desk.paths)
     monkeypatch.setattr("overlord.backup.cli._managers", lambda: pair.managers)
     monkeypatch.setattr("overlord.backup.cli.read_boot_settings", lambda _: None)
-    terms = BackupTerms("a-data", 30, 14, "b-data")
+    terms = BackupTerms("a-data", 30, 14, BundleStore("https://b.test", "b", "b-data"))
     monkeypatch.setattr("overlord.backup.cli.read_backup_terms", lambda *_: terms)
     return lambda *args: CliRunner().invoke(backup, args)
 
