@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import click.testing
 import pytest
@@ -17,7 +18,7 @@ from overlord.backup.manager import Manager, in_turn
 from overlord.backup.repository import Repository, parse_info
 from overlord.backup.restore import Restore
 from overlord.backup.source import Look, backups_word, choose
-from overlord.backup.state import forget_second, read_watch
+from overlord.backup.state import forget_second, read_lock, read_watch
 from overlord.errors import OverlordError
 from overlord.firstboot import data
 from overlord.firstboot.context import Context
@@ -231,6 +232,21 @@ def test_a_timers_run_stores_the_samples_although_a_repository_is_away(
     assert shown.exit_code == 1
     assert "repository 2: " in shown.output
     assert "snapshot of the metrics stored" in shown.output
+
+
+def test_a_timers_run_looks_at_the_lock_of_each_bucket(
+    pair: Pair,
+    overlordctl: Callable[..., click.testing.Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair.desk.time = 10_000.0
+    for name, days in (("data_bucket", 14), ("second_bucket", 3)):
+        bucket = SimpleNamespace(lock_days=lambda days=days: days)
+        monkeypatch.setattr(f"overlord.backup.cli.{name}", lambda _, bucket=bucket: bucket)
+    monkeypatch.setattr("overlord.backup.cli._tend_samples", lambda: False)
+    overlordctl("tend")
+    seen = [read_lock(pair.desk.paths, number) for number in (1, 2)]
+    assert [(one.days, one.wanted) for one in seen if one] == [(14, 14), (3, 14)]
 
 
 def restore(pair: Pair, to: Path | None = None) -> Restore:
