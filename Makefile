@@ -50,7 +50,7 @@ world: install ## start the cloud in a box with an empty stack, and nothing in i
 
 up: world ## bring up the pair on a cloud in a box, or change it
 	@$(IN_SANDBOX) pulumi up -s $(STACK) --yes --skip-preview $(ARGS)
-	@$(SANDBOX) status
+	@$(SANDBOX) status --patience 60
 
 preview: ## show what `make up` would change
 	@$(IN_SANDBOX) pulumi preview -s $(STACK) $(ARGS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pulumi
 
 from components.s3_bucket import LifecycleRule, S3Bucket
-from components.settings import Backup, SecondRepository
+from components.settings import Backup, SecondRepository, bucket_name
 
 # A launch ticket's sealed secrets are read once, within the hour.
 _BOOT_DAYS = 1
@@ -96,19 +96,21 @@ class BackupStore(pulumi.ComponentResource):
     ) -> pulumi.Output[str]:
         backup = args.backup
         place = second or backup
+        bucket = bucket_name(place.bucket_prefix, purpose)
+        goes = bucket in backup.force_destroy
         return S3Bucket(
             f"{name}-{'second-' if second else ''}{purpose}",
             endpoint=place.endpoint,
             region=place.region,
-            name=f"{place.bucket_prefix}-{purpose}",
+            name=bucket,
             lock_days=lock_days,
             lock_mode=backup.object_lock_mode,
             lifecycle=lifecycle,
             adopt=backup.adopt,
-            force_destroy=backup.force_destroy,
+            force_destroy=goes,
             account="second" if second else "",
-            # A destroy takes the rest down and leaves them where they are.
+            # A destroy takes the rest down and leaves it where it is.
             opts=pulumi.ResourceOptions(
-                parent=self, protect=args.protect, retain_on_delete=not backup.force_destroy
+                parent=self, protect=args.protect, retain_on_delete=not goes
             ),
         ).name

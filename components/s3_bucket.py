@@ -124,14 +124,14 @@ class S3BucketProvider(ConfiguredProvider):
             raise explain(error, f"bucket {id_}", news.get(_ACCOUNT, "")) from None
 
     def delete(self, id_: str, props: dict[str, Any]) -> None:
-        """Delete the bucket if it is empty, or with its data if `forceDestroy` says so."""
+        """Delete the bucket if it is empty, or with its data if `forceDestroy` names it."""
         s3 = self._client(props)
         try:
             if not _is_empty(s3, id_):
                 if not props.get("forceDestroy"):
                     raise S3Error(
                         f"bucket {id_} holds data and is not deleted. To delete it with its data, "
-                        "set overlord:backup.forceDestroy to true and run pulumi up first; to keep "
+                        "name it in overlord:backup.forceDestroy and run pulumi up first; to keep "
                         "it, take it out of the state with pulumi state delete."
                     )
                 _empty(s3, id_)

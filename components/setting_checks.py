@@ -65,6 +65,12 @@ def cross_checks(values: Mapping[str, Any]) -> list[Problem]:
             f"{backup.object_lock_days} days (backup.objectLockDays) lets anything go",
             "at least as many days as the lock, or a shorter lock",
         )
+    if backup and (unknown := set(backup.force_destroy) - set(backup.bucket_names)):
+        add(
+            "backup.forceDestroy",
+            f"no bucket of this pair: {', '.join(sorted(unknown))}",
+            f"names of buckets to delete with their data: {', '.join(backup.bucket_names)}",
+        )
     if backup and backup.second:
         if backup.second.region == backup.region:
             add(

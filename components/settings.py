@@ -39,6 +39,16 @@ CLOUDFLARE_URL = "https://api.cloudflare.com/client/v4"
 TAILSCALE_URL = "https://api.tailscale.com"
 
 
+BUCKETS = ("data", "bundles", "logs")
+SECOND_BUCKET = "data"
+"""What the second repository has."""
+
+
+def bucket_name(prefix: str, purpose: str) -> str:
+    """Name of a bucket."""
+    return f"{prefix}-{purpose}"
+
+
 class SecondRepository(Model):
     """One more copy of the database's backups, at another account."""
 
@@ -98,9 +108,19 @@ class Backup(Model):
     adopt: bool = Field(
         default=False, description="true to take over buckets of these names that already exist"
     )
-    force_destroy: bool = Field(
-        default=False, description="true to allow the deletion of buckets that hold data"
+    force_destroy: tuple[str, ...] = Field(
+        default=(),
+        description="names of the buckets that a destroy deletes with all that is in them; the "
+        "others stay",
     )
+
+    @property
+    def bucket_names(self) -> tuple[str, ...]:
+        """Of all buckets, those of the second repository last."""
+        names = [bucket_name(self.bucket_prefix, purpose) for purpose in BUCKETS]
+        if self.second:
+            names.append(bucket_name(self.second.bucket_prefix, SECOND_BUCKET))
+        return tuple(names)
 
 
 class Tailnet(Model):

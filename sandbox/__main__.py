@@ -80,13 +80,14 @@ def env(world: World) -> None:
 
 
 @main.command()
+@click.option("--patience", default=0.0, help="Seconds in which it may become so.")
 @click.pass_obj
-def status(world: World) -> None:
+def status(world: World, patience: float) -> None:
     """Show what runs. Exit code 1 if something that should does not."""
     console = Console(highlight=False)
     if not world.tokens.exists():
         raise SandboxError("the sandbox is not up", "run `make up`")
-    if not show_status(world, console):
+    if not show_status(world, console, patience):
         sys.exit(FAILED)
 
 

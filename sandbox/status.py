@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import requests
@@ -24,8 +25,15 @@ SECONDS = 5
 WELL = {"running", "online", "answers"}
 
 
-def show_status(world: World, console: Console) -> bool:
-    """Print the state of the world. Returns whether everything that should run does."""
+def show_status(world: World, console: Console, patience: float = 0.0) -> bool:
+    """Print the state of the world. Returns whether everything that should run does.
+
+    Args:
+        world: the sandbox.
+        console: where to.
+        patience: seconds in which the public name may become healthy: after a switch of roles a node
+            looks at its services once more before it says so.
+    """
     processes = Processes(world)
     names = processes.names()
     table = _table("Processes", "name", "state", "pid")
@@ -44,7 +52,9 @@ def show_status(world: World, console: Console) -> bool:
     well = well and all(server["status"] == "running" for server in servers)
     well = well and all(worker["running"] for worker in vendors["cloudflare"]["workers"])
     if servers:
-        answer = _public_health(world)
+        deadline = time.monotonic() + patience
+        while (answer := _public_health(world)) != "ok" and time.monotonic() < deadline:
+            time.sleep(1)
         console.print(f"{PUBLIC_URL}  {_mark('answers') if answer == 'ok' else answer}")
         well = well and answer == "ok"
     else:

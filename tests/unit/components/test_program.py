@@ -232,19 +232,20 @@ def test_data_and_bundles_are_locked_and_logs_are_not(sandbox: Recording) -> Non
     assert rules == {"database/": 0, "metrics/": 7, "config/": 0}
 
 
-def test_only_who_says_so_has_the_buckets_go_with_the_rest(
+def test_only_a_bucket_that_is_named_goes_with_the_rest(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = config_of("Pulumi.sandbox.yaml")
-    backup = {**json.loads(config["overlord:backup"]), "forceDestroy": True}
+    named = "overlord-sandbox-logs"
+    backup = {**json.loads(config["overlord:backup"]), "forceDestroy": [named]}
     recording = run_program(
         monkeypatch, tmp_path, {**config, "overlord:backup": json.dumps(backup)}
     )
-    buckets = recording.of_type(BUCKET)
+    buckets = {one.inputs["name"]: one for one in recording.of_type(BUCKET)}
     assert len(buckets) == 3
-    for one in buckets:
-        assert not one.options.retainOnDelete
-        assert one.inputs["forceDestroy"] is True
+    for name, one in buckets.items():
+        assert one.options.retainOnDelete is (name != named)
+        assert one.inputs["forceDestroy"] is (name == named)
 
 
 def test_the_load_balancer_asks_who_leads_and_prefers_the_primary(balanced: Recording) -> None:

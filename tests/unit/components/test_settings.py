@@ -110,6 +110,12 @@ def test_a_minimal_configuration_is_enough_and_has_safe_defaults() -> None:
         ({"secretVersions": {"nonsense": 2}}, "secretVersions.nonsense", "no such", "admin_pass"),
         ({"adminCidr": ["x"]}, "adminCidr", "no such setting", "did you mean adminCidrs?"),
         ({"zebra": 1}, "zebra", "no such setting", "Pulumi.yaml"),
+        (
+            {"backup": {**good()["backup"], "forceDestroy": ["somebody-elses"]}},
+            "backup.forceDestroy",
+            "no bucket of this pair: somebody-elses",
+            "example-overlord-data, ",
+        ),
     ],
 )
 def test_a_mistake_is_named_by_its_key_with_what_is_wrong_and_what_is_right(
