@@ -31,8 +31,8 @@ def show_status(world: World, console: Console, patience: float = 0.0) -> bool:
     Args:
         world: the sandbox.
         console: where to.
-        patience: seconds in which the public name may become healthy: after a switch of roles a node
-            looks at its services once more before it says so.
+        patience: seconds in which the public name may become healthy: after a switch of roles a
+            node looks at its services once more before it says so.
     """
     processes = Processes(world)
     names = processes.names()
