@@ -5,7 +5,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -56,63 +56,43 @@ class Bucket:
 
     def upload(self, key: str, source: BinaryIO) -> int:
         """Store all that can be read, in parts; returns how many bytes. Raises OverlordError."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
+        with _explained(f"{key} could not be stored in bucket {self.name}"):
             return self._upload(key, source)
-        except (ClientError, BotoCoreError) as error:
-            raise _failed(f"{key} could not be stored in bucket {self.name}", error) from None
 
     def fetch_as_of(self, prefix: str, moment: datetime, folder: Path) -> int:
         """Fetch what was below a prefix at a moment, whatever was hidden or overwritten since;
         returns how many objects. Raises OverlordError."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
+        as_of = f"as of {moment:%Y-%m-%d %H:%M:%S} UTC"
+        with _explained(f"bucket {self.name} could not be read {as_of}"):
             wanted = self._versions_as_of(prefix, moment)
             for key, version in sorted(wanted.items()):
                 target = place(folder, key.removeprefix(prefix))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._fetch(target, Key=key, VersionId=version)
-        except (ClientError, BotoCoreError) as error:
-            as_of = f"as of {moment:%Y-%m-%d %H:%M:%S} UTC"
-            raise _failed(f"bucket {self.name} could not be read {as_of}", error) from None
         return len(wanted)
 
     def objects(self, prefix: str) -> list[Stored]:
         """What there is below a prefix, by key. Raises OverlordError."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         pages = self.client.get_paginator("list_objects_v2")
-        try:
+        with _explained(f"bucket {self.name} could not be listed"):
             return [
                 Stored(one["Key"], one["Size"], int(one["LastModified"].timestamp()))
                 for page in pages.paginate(Bucket=self.name, Prefix=prefix)
                 for one in page.get("Contents", ())
             ]
-        except (ClientError, BotoCoreError) as error:
-            raise _failed(f"bucket {self.name} could not be listed", error) from None
 
     def fetch(self, key: str, target: Path) -> int:
         """Write an object into a file; returns its bytes, which are on the disk then. Raises
         OverlordError, and OSError where the file cannot be written."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
+        with self._reading(key):
             return self._fetch(target, Key=key)
-        except (ClientError, BotoCoreError) as error:
-            raise _failed(f"{key} could not be read in bucket {self.name}", error) from None
 
     @contextmanager
     def opened(self, key: str) -> Iterator[BinaryIO]:
         """An object to be read from the front, as it comes. Raises OverlordError, while it is read
         too."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
+        with self._reading(key):
             yield self.client.get_object(Bucket=self.name, Key=key)["Body"]
-        except (ClientError, BotoCoreError) as error:
-            raise _failed(f"{key} could not be read in bucket {self.name}", error) from None
 
     def lock_days(self) -> int:
         """Days that the bucket locks each new object for; 0 without a lock. Raises
@@ -130,6 +110,9 @@ class Bucket:
         if lock.get("ObjectLockEnabled") != "Enabled":
             return 0
         return int(rule.get("Days", 0)) + DAYS_A_YEAR * int(rule.get("Years", 0))
+
+    def _reading(self, key: str) -> AbstractContextManager[None]:
+        return _explained(f"{key} could not be read in bucket {self.name}")
 
     def _fetch(self, target: Path, **which: str) -> int:
         with target.open("wb") as file:
@@ -176,6 +159,18 @@ def _code(error: Exception) -> str:
     return str(answer.get("Error", {}).get("Code", ""))
 
 
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """What the client raises in the block, as an OverlordError."""
+    # Slow to import, and most commands never ask a bucket.
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise _failed(what, error) from None
+
+
 def _failed(what: str, error: Exception) -> OverlordError:
     """An error of the client, with the cause behind it."""
     if code := _code(error):
@@ -217,9 +212,8 @@ def open_bucket(
 def data_bucket(paths: Paths) -> Bucket:
     """The bucket of this node's backups. Raises OverlordError when the node is not known."""
     boot = read_boot_settings(paths)
-    key_id, key = ((paths.secrets / name).read_text().strip() for name in ("b2_key_id", "b2_key"))
     name = read_backup_terms(paths, boot).bucket
-    return open_bucket(read_node(paths, boot).bundles, name, key_id, key)
+    return _open_with(paths, read_node(paths, boot).bundles, name, "b2_key")
 
 
 def second_bucket(paths: Paths) -> Bucket:
@@ -227,7 +221,10 @@ def second_bucket(paths: Paths) -> Bucket:
     store = read_backup_terms(paths, read_boot_settings(paths)).second
     if store is None:
         raise OverlordError("there is no second repository", "docs/operations/backup.md")
-    key_id, key = (
-        (paths.secrets / name).read_text().strip() for name in ("second_b2_key_id", "second_b2_key")
-    )
-    return open_bucket(store, store.bucket, key_id, key)
+    return _open_with(paths, store, store.bucket, "second_b2_key")
+
+
+def _open_with(paths: Paths, store: BundleStore, name: str, secret: str) -> Bucket:
+    """A bucket by the key in a secret of this node, whose id is in the secret beside it."""
+    key_id, key = ((paths.secrets / one).read_text().strip() for one in (f"{secret}_id", secret))
+    return open_bucket(store, name, key_id, key)
