@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 import statistics
 import tempfile
 import time
@@ -19,8 +18,8 @@ from typing import Any
 import aiohttp
 import click
 
+from bench.api import api_on
 from bench.server import Server, process
-from dashboard.migrate import MigrationSettings, migrate
 from tests.support.ports import free_port
 
 METRICS = {
@@ -73,35 +72,15 @@ class Post:
 async def fleet_on(database: str, count: int) -> AsyncIterator[Fleet]:
     """The API on the PostgreSQL whose socket is in a folder, and so many devices."""
     with tempfile.TemporaryDirectory() as name:
-        folder, port, agent_port = Path(name), free_port(), free_port()
+        folder, agent_port = Path(name), free_port()
         agent = f"http://127.0.0.1:{agent_port}"
-        password = secrets.token_hex(16)
-        migrate(MigrationSettings(database, password, password, password, password, password))
-        enrol_token = secrets.token_urlsafe(24)
-        files = {
-            "OVERLORD_DATABASE_PASSWORD_FILE": password,
-            "OVERLORD_ENROL_TOKEN_FILE": enrol_token,
-            "OVERLORD_OPERATOR_TOKEN_FILE": secrets.token_urlsafe(24),
-        }
-        for variable, value in files.items():
-            (folder / variable).write_text(value)
-        env = {
-            **{variable: str(folder / variable) for variable in files},
-            "OVERLORD_NODE": "vps-01",
-            "OVERLORD_PEER": "vps-02",
-            "OVERLORD_LISTEN": f"127.0.0.1:{port}",
-            "OVERLORD_AGENT_URL": agent,
-            "OVERLORD_PEER_AGENT_URL": agent,
-            "OVERLORD_ALERTMANAGER_URL": agent,
-            "OVERLORD_DATABASE_HOST": database,
-        }
-        url = f"http://127.0.0.1:{port}"
         with (
             process("bench.leader", agent_port, {"BENCH_PORT": str(agent_port)}, folder / "agent"),
-            process("dashboard.api", port, env, folder / "api.log") as api,
+            api_on(database, agent, folder, OVERLORD_ALERTMANAGER_URL=agent) as api,
         ):
-            async with client_of(url) as http:
-                yield Fleet(url, http, await _enrol(http, enrol_token, count), api)
+            async with client_of(api.url) as http:
+                devices = await _enrol(http, api.enrol_token, count)
+                yield Fleet(api.url, http, devices, api.server)
 
 
 def client_of(url: str) -> aiohttp.ClientSession:

@@ -15,10 +15,8 @@ import psycopg
 import requests
 from psycopg import sql
 
-from bench.server import process
-from dashboard.migrate import MigrationSettings, migrate
+from bench.api import api_on
 from tests.support.agent import running_agent
-from tests.support.ports import free_port
 from tests.support.postgres import running_postgres
 
 # Of the configuration that a node of 8 GiB gets; durable, as there.
@@ -184,27 +182,11 @@ def running_api(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(running_postgres(settings=_POSTGRES))
         agent = stack.enter_context(running_agent())
-        socket, port = str(server.socket), free_port()
-        password, token = secrets.token_hex(16), secrets.token_urlsafe(24)
-        migrate(MigrationSettings(socket, password, password, password, password, password))
-        secret_files = {
-            "OVERLORD_DATABASE_PASSWORD_FILE": password,
-            "OVERLORD_ENROL_TOKEN_FILE": secrets.token_urlsafe(24),
-            "OVERLORD_OPERATOR_TOKEN_FILE": token,
-        }
-        for variable, value in secret_files.items():
-            (folder / variable).write_text(value)
-        env = {
-            **{variable: str(folder / variable) for variable in secret_files},
-            "OVERLORD_NODE": "vps-01",
-            "OVERLORD_PEER": "vps-02",
-            "OVERLORD_LISTEN": f"127.0.0.1:{port}",
-            "OVERLORD_AGENT_URL": agent.url,
-            "OVERLORD_PEER_AGENT_URL": agent.url,
+        socket = str(server.socket)
+        more = {
             "OVERLORD_ALERTMANAGER_URL": alertmanager_url,
             "OVERLORD_LOKI_URL": loki_url or "",
-            "OVERLORD_DATABASE_HOST": socket,
         }
-        stack.enter_context(process("dashboard.api", port, env, folder / "api.log"))
+        api = stack.enter_context(api_on(socket, agent.url, folder, **more))
         dsn = f"host={socket} user=postgres dbname=overlord"
-        yield ApiStand(f"http://127.0.0.1:{port}", port, token, dsn)
+        yield ApiStand(api.url, api.port, api.operator_token, dsn)
