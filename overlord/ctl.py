@@ -4,9 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import NoReturn, TypeVar
 
 import click
 
@@ -15,7 +13,9 @@ from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import parse_document
 from overlord.actions.tls import Outcome, Tls
 from overlord.apply import Deployment, Plan
-from overlord.backup.cli import backup, restore
+from overlord.backup.cli import backup
+from overlord.backup.restore_cli import restore
+from overlord.console import or_stop, stop
 from overlord.errors import OverlordError
 from overlord.facts.observe import Facts, observe, observe_slow
 from overlord.facts.services import (
@@ -40,8 +40,6 @@ from overlord.turn import Pair
 
 PATHS = Paths()
 BOOT_WAIT_SECONDS = 120.0
-
-T = TypeVar("T")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -94,14 +92,14 @@ def apply(sha256: str, dry_run: bool) -> None:
     with 1.
     """
     if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
-        _stop(OverlordError("--bundle is not a SHA-256", "give all 64 hexadecimal digits"))
+        stop(OverlordError("--bundle is not a SHA-256", "give all 64 hexadecimal digits"))
     text = b"" if sys.stdin.isatty() else sys.stdin.buffer.read().strip()
     started = time.monotonic()
 
     def work() -> Plan:
         return _deployment().apply(sha256, parse_document(text) if text else {}, dry_run)
 
-    plan = _guarded(work)
+    plan = or_stop(work)
     if dry_run:
         _say("dry run: nothing was changed")
     else:
@@ -112,7 +110,7 @@ def apply(sha256: str, dry_run: bool) -> None:
 @click.argument("release", required=False)
 def rollback(release: str | None) -> None:
     """Put an older release in force, by default the one before."""
-    plan = _guarded(lambda: _deployment().roll_back(release))
+    plan = or_stop(lambda: _deployment().roll_back(release))
     _say(f"release {plan.release} is in force")
 
 
@@ -136,10 +134,10 @@ def releases() -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
 def logs(service: str, lines: int, follow: bool) -> None:
     """What a service said last."""
-    node = _guarded(lambda: read_boot_settings(PATHS)).node
+    node = or_stop(lambda: read_boot_settings(PATHS)).node
     known = [one.name for one in expected_of(PATHS, node)]
     if service not in known:
-        _stop(OverlordError(f"no service {service}", f"there are {', '.join(known) or 'none'}"))
+        stop(OverlordError(f"no service {service}", f"there are {', '.join(known) or 'none'}"))
     command = stack_of(PATHS, node).logs(service, lines, follow)
     os.execvp(command.args[0], command.args)  # noqa: S606 (takes over the terminal)
 
@@ -147,11 +145,11 @@ def logs(service: str, lines: int, follow: bool) -> None:
 @main.command()
 def files() -> None:
     """Compare installed files with their checksums. Ends with 1 when one is not as it was."""
-    found = _guarded(lambda: check_files(PATHS, SystemRunner()))
+    found = or_stop(lambda: check_files(PATHS, SystemRunner()))
     for file in found.files:
         click.echo(file)
     if found.changed:
-        _stop(
+        stop(
             OverlordError(
                 f"installed files that are not as they were: {found.changed}",
                 "unless it was you: docs/runbooks/compromised.md",
@@ -170,7 +168,7 @@ def database() -> None:
 def database_init(i_know: bool) -> None:
     """Make an empty database on a node that has none, when the pair's is lost for good."""
     if not i_know:
-        _stop(
+        stop(
             OverlordError(
                 "a second database beside a living one would be taken for it one day",
                 "if the peer's and every backup are lost, say so with --i-know",
@@ -181,7 +179,7 @@ def database_init(i_know: bool) -> None:
         compose = stack_of(PATHS, read_boot_settings(PATHS).node)
         check(SystemRunner(), compose.run("database-tool", "init"), "see the line above")
 
-    _guarded(work)
+    or_stop(work)
     _say("made an empty database; `sudo overlord-launch run` goes on with the first boot")
 
 
@@ -200,13 +198,13 @@ def alert() -> None:
 )
 def alert_test(severity: Severity) -> None:
     """Send a test alert. Ends with 1 when a channel did not take it."""
-    boot = _guarded(lambda: read_boot_settings(PATHS))
-    node = _guarded(lambda: read_node(PATHS, boot))
-    outcomes = _guarded(lambda: rehearse(node.name, node.environment, severity))
+    boot = or_stop(lambda: read_boot_settings(PATHS))
+    node = or_stop(lambda: read_node(PATHS, boot))
+    outcomes = or_stop(lambda: rehearse(node.name, node.environment, severity))
     for outcome in outcomes:
         click.echo(outcome.line)
     if any(outcome.state != "sent" for outcome in outcomes):
-        _stop(
+        stop(
             OverlordError(
                 "a channel did not take the test alert",
                 "`sudo overlordctl logs alertmanager` has its own words",
@@ -228,12 +226,12 @@ def certificate_renew(force: bool) -> None:
         node = read_node(PATHS, read_boot_settings(PATHS))
         return Tls(PATHS, SystemRunner(), node).renew(force)
 
-    outcome = _guarded(work)
+    outcome = or_stop(work)
     shown = outcome.certificate
     change = "changed" if outcome.changed else "as before"
     _say(f"{shown.source} certificate, valid until {shown.ends:%Y-%m-%d}, {change}")
     if outcome.error:
-        _stop(
+        stop(
             OverlordError(
                 f"the authority gave no certificate: {outcome.error}",
                 "check overlord:acme and overlord:acmeDnsToken; it is tried again twice a day",
@@ -244,7 +242,7 @@ def certificate_renew(force: bool) -> None:
 @main.command("first-boot", hidden=True)
 def first_boot() -> None:
     """Steps of the first boot that come with the bundle; run by the launcher."""
-    done = _guarded(lambda: steps.main(PATHS, fetch.download))
+    done = or_stop(lambda: steps.main(PATHS, fetch.download))
     sys.exit(0 if done else 1)
 
 
@@ -264,7 +262,7 @@ def settle(recreate: tuple[str, ...]) -> None:
             _show_logs(node, sorted(error.services))
             raise
 
-    _guarded(work)
+    or_stop(work)
 
 
 @main.group(hidden=True)
@@ -284,7 +282,7 @@ def stack_up() -> None:
             return  # `up` would run the one-shot services once more
         stack_actions.start(stack_of(PATHS, boot.node), runner, PATHS.docker_socket)
 
-    _guarded(work)
+    or_stop(work)
 
 
 @stack.command("stop")
@@ -295,12 +293,12 @@ def stack_stop() -> None:
         boot = read_boot_settings(PATHS)
         check(SystemRunner(), stack_of(PATHS, boot.node).stop(), "see `docker ps`")
 
-    _guarded(work)
+    or_stop(work)
 
 
 def _facts() -> Facts:
     if os.geteuid():
-        _stop(OverlordError("overlordctl needs root", "run it with sudo"))
+        stop(OverlordError("overlordctl needs root", "run it with sudo"))
     return observe(PATHS, observe_slow(PATHS, SystemRunner()))
 
 
@@ -351,18 +349,6 @@ def _say(line: str) -> None:
     except BrokenPipeError:
         # Whoever started this is gone; a change under way must come to its end all the same.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
-
-
-def _guarded(work: Callable[[], T]) -> T:
-    try:
-        return work()
-    except OverlordError as error:
-        _stop(error)
-
-
-def _stop(error: OverlordError) -> NoReturn:
-    click.echo(f"overlordctl: {error.what}\n  what to do: {error.remedy}", err=True)
-    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """overlordctl's commands about the role: role, switchover, promote, maintenance."""
 
 import json
-import sys
-from collections.abc import Callable
-from typing import Any
 
 import click
 
+from overlord.console import or_stop, stop
 from overlord.errors import OverlordError
 from overlord.paths import Paths
 from overlord.roles import requests
@@ -20,7 +18,7 @@ PATHS = Paths()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def role(as_json: bool) -> None:
     """What this node is: primary or standby, why, how replication stands, and what happened."""
-    document = _or_stop(ask_agent)
+    document = or_stop(ask_agent)
     if as_json:
         click.echo(json.dumps(document["roles"], indent=1))
     else:
@@ -32,17 +30,17 @@ def role(as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Say whether it could be done, and do nothing.")
 def switchover(dry_run: bool) -> None:
     """Give the primary's role to the other node. Run on the primary; nothing is lost."""
-    roles = _or_stop(ask_agent)["roles"]
+    roles = or_stop(ask_agent)["roles"]
     if dry_run:
         obstacle = roles.get("switchover_obstacle")
         if obstacle:
-            _stop(OverlordError(f"switchover would be refused: {obstacle}", "see above"))
+            stop(OverlordError(f"switchover would be refused: {obstacle}", "see above"))
         click.echo(
             "could be done now: writes stop for a few seconds, then the other node is primary"
         )
         return
     click.echo("handing over to the other node")
-    seconds = _or_stop(lambda: switch_over(PATHS))
+    seconds = or_stop(lambda: switch_over(PATHS))
     click.echo(f"the other node is primary after {seconds:.1f} s")
 
 
@@ -51,22 +49,22 @@ def switchover(dry_run: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Say whether it could be done, and do nothing.")
 def promote(i_know: bool, dry_run: bool) -> None:
     """Make this node primary by hand: where no arbiter is, or for the day it is gone."""
-    roles = _or_stop(ask_agent)["roles"]
+    roles = or_stop(ask_agent)["roles"]
     if dry_run:
         obstacle = roles.get("promote_obstacle")
         if obstacle:
-            _stop(OverlordError(f"promote would be refused: {obstacle}", "see above"))
+            stop(OverlordError(f"promote would be refused: {obstacle}", "see above"))
         click.echo("could be done now, with --i-know")
         return
     if not i_know:
-        _stop(
+        stop(
             OverlordError(
                 "nobody but you can say that the other node is not primary any more",
                 "power it off at Hetzner first, then say so with --i-know. Writes that it "
                 "acknowledged while replication was asynchronous stay on it alone",
             )
         )
-    click.echo(_or_stop(lambda: requests.send("promote", PATHS)))
+    click.echo(or_stop(lambda: requests.send("promote", PATHS)))
 
 
 @click.command()
@@ -78,22 +76,10 @@ def maintenance(state: str, dry_run: bool) -> None:
         click.echo(f"would set maintenance {state} on this node")
         return
     verb: requests.Verb = "maintenance on" if state == "on" else "maintenance off"
-    click.echo(_or_stop(lambda: requests.send(verb, PATHS)))
+    click.echo(or_stop(lambda: requests.send(verb, PATHS)))
 
 
 def add_to(group: click.Group) -> None:
     """Make the commands part of overlordctl."""
     for command in (role, switchover, promote, maintenance):
         group.add_command(command)
-
-
-def _or_stop(work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except OverlordError as error:
-        _stop(error)
-
-
-def _stop(error: OverlordError) -> None:
-    click.echo(f"overlordctl: {error.what}\n  what to do: {error.remedy}", err=True)
-    sys.exit(1)

@@ -5,11 +5,10 @@ import json
 import secrets
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from overlord.backup.causes import NOT_ARCHIVED, cause_of, failure, run_tool
 from overlord.backup.examination import faults, parse_found
@@ -41,9 +40,6 @@ POSTGRES = "is PostgreSQL up? see `overlordctl logs postgres`"
 LOCK_EVERY = 3600.0
 """Seconds between two looks at the bucket's lock."""
 FAULTY = "docs/runbooks/backup.md: make a full backup now, and look for what damaged this one"
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -264,20 +260,3 @@ class Manager:
                     "wait for its end: `systemctl status overlord-backup overlord-restore-test`",
                 ) from None
             yield
-
-
-def in_turn(managers: Sequence[Manager], work: Callable[[Manager], T]) -> list[T]:
-    """Do something with each repository. One that fails keeps no other from it; what failed is
-    raised at the end, as OverlordError."""
-    done, failed = [], []
-    for manager in managers:
-        try:
-            done.append(work(manager))
-        except OverlordError as error:
-            failed.append((manager.number, error))
-    if failed and len(managers) == 1:
-        raise failed[0][1]
-    if failed:
-        said = "; ".join(f"repository {number}: {error.what}" for number, error in failed)
-        raise OverlordError(said, failed[0][1].remedy)
-    return done

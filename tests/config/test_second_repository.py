@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from overlord.backup.examination import faults, parse_found
-from overlord.backup.manager import Manager, in_turn
+from overlord.backup.manager import Manager
+from overlord.backup.managers import in_turn
 from overlord.backup.repository import (
     Repository,
     parse_info,

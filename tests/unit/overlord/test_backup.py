@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from overlord.agent.metrics import render
 from overlord.agent.state import State
 from overlord.backup.causes import cause_of
-from overlord.backup.cli import parse_moment, summary
 from overlord.backup.examination import Found, faults, parse_found
 from overlord.backup.manager import Manager
 from overlord.backup.repository import (
@@ -28,9 +27,11 @@ from overlord.backup.repository import (
     segment_of_lsn,
 )
 from overlord.backup.restore import Restore, recovery_notes
+from overlord.backup.restore_cli import parse_moment
 from overlord.backup.samples import Upload
 from overlord.backup.schedule import due
 from overlord.backup.state import read_restore_test, read_watch
+from overlord.backup.words import summary
 from overlord.commands.backup import BackupTool
 from overlord.commands.compose import Compose
 from overlord.errors import OverlordError

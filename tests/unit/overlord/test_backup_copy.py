@@ -19,12 +19,12 @@ from click.testing import CliRunner
 
 from overlord.agent.metrics import render
 from overlord.agent.state import State
-from overlord.backup import cli
-from overlord.backup.cli import of_copy
+from overlord.backup import cli, managers, restore_cli
 from overlord.backup.copy import LONGEST, Copier, Whole, copy_failure, find_copy
 from overlord.backup.objects import Bucket, place
 from overlord.backup.repository import Backup, Kind, Repository
 from overlord.backup.restore import Restore
+from overlord.backup.words import of_copy
 from overlord.errors import OverlordError
 from overlord.node import BackupTerms
 from overlord.paths import Paths
@@ -456,12 +456,13 @@ class Operator:
             "read_backup_terms": lambda *_: BackupTerms("overlord-data", 30, 14),
             "data_bucket": lambda _: Bucket("overlord-data", node.client),
         }
-        for name, value in replaced.items():
-            monkeypatch.setattr(f"overlord.backup.cli.{name}", value)
+        for module in (cli, managers, restore_cli):
+            for name in replaced.keys() & vars(module).keys():
+                monkeypatch.setattr(module, name, replaced[name])
 
     def does(self, *words: str) -> tuple[int, str]:
         """Code and all that was said."""
-        command = {"backup": cli.backup, "restore": cli.restore}[words[0]]
+        command = {"backup": cli.backup, "restore": restore_cli.restore}[words[0]]
         done = CliRunner().invoke(command, words[1:])
         return done.exit_code, done.output
 
@@ -510,3 +511,18 @@ def test_a_restore_from_the_copy_needs_no_bucket(node: Node, operator: Operator)
     assert all("--repo1-type=posix" in line for line in operator.desk.runner.lines)
     both = ("--from-copy", "--bucket-as-of", "2026-01-01", "--to", "/x")
     assert operator.does("restore", *both)[0] == 1
+
+
+def test_metrics_from_the_copy_need_not_even_a_key_of_the_bucket(
+    node: Node, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert operator.does("restore", "--metrics", "--dry-run")[0] == 0
+    operator.does("backup", "copy")
+
+    def lost(_: object) -> Bucket:
+        raise OverlordError("the key is lost", "")
+
+    monkeypatch.setattr(restore_cli, "data_bucket", lost)
+    assert operator.does("restore", "--metrics", "--dry-run")[0] == 1
+    code, said = operator.does("restore", "--metrics", "--from-copy", "--dry-run")
+    assert (code, "snapshot of Prometheus: metrics/" in said) == (0, True), said

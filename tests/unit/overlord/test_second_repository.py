@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from overlord.backup.cli import backup
-from overlord.backup.manager import Manager, in_turn
+from overlord.backup.manager import Manager
+from overlord.backup.managers import in_turn
 from overlord.backup.repository import Repository, parse_info
 from overlord.backup.restore import Restore
 from overlord.backup.source import Look, backups_word, choose
@@ -182,7 +183,7 @@ def test_what_was_known_of_a_second_repository_goes_with_it(pair: Pair) -> None:
 def overlordctl(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Callable[..., click.testing.Result]:
     """`overlordctl backup …` on that node."""
     monkeypatch.setattr("overlord.backup.cli.PATHS", pair.desk.paths)
-    monkeypatch.setattr("overlord.backup.cli._managers", lambda: pair.managers)
+    monkeypatch.setattr("overlord.backup.cli.managers_of", lambda _: pair.managers)
     monkeypatch.setattr("overlord.backup.cli.read_boot_settings", lambda _: None)
     terms = BackupTerms("a-data", 30, 14, BundleStore("https://b.test", "b", "b-data"))
     monkeypatch.setattr("overlord.backup.cli.read_backup_terms", lambda *_: terms)
