@@ -67,8 +67,8 @@ ssh: ## open a shell on a node: make ssh node=vps-01
 logs: ## the tails of all logs of the sandbox
 	@$(SANDBOX) logs
 
-destroy: ## remove the sandbox: servers, networks, processes, state
-	@$(SANDBOX) destroy
+destroy: ## remove the sandbox, but buckets with data; ARGS="--all-buckets" or "--bucket NAME"
+	@$(SANDBOX) destroy $(ARGS)
 
 clean: destroy ## remove the sandbox and the Python environment; the download cache stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

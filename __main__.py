@@ -40,7 +40,13 @@ hostnames = [settings.public_name, *map(settings.fqdn, NODES)]
 generations = {node: plan.generation for node, plan in found.plans.items()}
 secrets = Secrets(
     "secrets",
-    SecretsArgs(generations, hostnames, settings.secret_versions, settings.protect),
+    SecretsArgs(
+        generations,
+        hostnames,
+        settings.secret_versions,
+        # What stays in the buckets after a destroy is of no use without them.
+        protect=settings.protect or settings.backup.backups_stay,
+    ),
 )
 origin = OriginCertificate(
     "origin", OriginCertificateArgs(settings.zone_id, hostnames, secrets.origin_csr, vendors.edge)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pulumi
 
 from components.s3_bucket import LifecycleRule, S3Bucket
-from components.settings import Backup, SecondRepository, bucket_name
+from components.settings import BUNDLES, DATA, LOGS, Backup, SecondRepository, bucket_name
 
 # A launch ticket's sealed secrets are read once, within the hour.
 _BOOT_DAYS = 1
@@ -50,13 +50,13 @@ class BackupStore(pulumi.ComponentResource):
             LifecycleRule("config/", 0, hidden),
         ]
         self.data = self._bucket(
-            name, "data", args, lock_days=backup.object_lock_days, lifecycle=data_rules
+            name, DATA, args, lock_days=backup.object_lock_days, lifecycle=data_rules
         )
         self.second = None
         if backup.second:
             self.second = self._bucket(
                 name,
-                "data",
+                DATA,
                 args,
                 lock_days=backup.object_lock_days,
                 lifecycle=data_rules,
@@ -64,7 +64,7 @@ class BackupStore(pulumi.ComponentResource):
             )
         self.bundles = self._bucket(
             name,
-            "bundles",
+            BUNDLES,
             args,
             lock_days=backup.object_lock_days,
             lifecycle=[
@@ -74,7 +74,7 @@ class BackupStore(pulumi.ComponentResource):
         )
         self.logs = self._bucket(
             name,
-            "logs",
+            LOGS,
             args,
             lock_days=0,
             lifecycle=[LifecycleRule("", backup.log_retention_days, 1)],

@@ -1,14 +1,16 @@
 """A bucket at Backblaze B2 as a dynamic resource, through its S3 interface.
 
 Reads what is there, writes only what differs, takes a half-made bucket of an interrupted run over,
-and never deletes data unless told to.
+and never deletes data unless told to. A small object says whose the bucket is, so that the same
+stack takes its own buckets over when its state has lost them, and nobody else's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pulumi
@@ -23,13 +25,22 @@ from pulumi.dynamic import (
 from pulumi.dynamic import Resource as DynamicResource
 
 from components.dynamic import ConfiguredProvider, changed, replace_on
-from components.s3 import S3Error, error_code, explain, prefix_setting, s3_client
+from components.s3 import (
+    S3Error,
+    content_md5,
+    error_code,
+    explain,
+    prefix_setting,
+    s3_client,
+)
 
+OWNER_KEY = "overlord-owner"
+"""Key of the object that names the bucket's owner. No lifecycle rule may reach it."""
 _IDENTITY = ("endpoint", "region", "name")
 # Whose credentials; absent for the pair's own account.
 _ACCOUNT = "account"
 # What is compared with the live bucket, in the order in which it is written.
-_LIVE = ("versioning", "encryption", "public", "lockDays", "lockMode", "lifecycle")
+_LIVE = ("versioning", "encryption", "public", "lockDays", "lockMode", "lifecycle", "owner")
 _SWITCHES = ("adopt", "forceDestroy")
 _GONE = {"NoSuchBucket", "404", "NotFound"}
 _NOT_SET = {
@@ -39,6 +50,9 @@ _NOT_SET = {
     "NoSuchObjectLockConfiguration",
 }
 _ALL_USERS = "http://acs.amazonaws.com/groups/global/"
+_NO_OBJECT = {"NoSuchKey", "404"}
+# Whoever may lift a governance lock can delete an empty bucket, whatever locks its data.
+_OWNER_LOCK = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -92,14 +106,12 @@ class S3BucketProvider(ConfiguredProvider):
         )
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Create the bucket, or take over our own half-made or an adopted one."""
+        """Create the bucket, or take over our own or an adopted one."""
         s3, name = self._client(props), props["name"]
         try:
             self._make(s3, name, props)
             self._write(s3, name, props, _live(s3, name))
             return CreateResult(name, {**_kept(props), **_live(s3, name)})
-        except S3Error:
-            raise
         except Exception as error:
             raise explain(error, f"bucket {name}", props.get(_ACCOUNT, "")) from None
 
@@ -118,7 +130,10 @@ class S3BucketProvider(ConfiguredProvider):
         """Write what differs from the live bucket."""
         s3 = self._client(news)
         try:
-            self._write(s3, id_, news, _live(s3, id_))
+            live = _live(s3, id_)
+            if live["owner"]:
+                _refuse_of_another(id_, live["owner"], news)
+            self._write(s3, id_, news, live)
             return UpdateResult({**_kept(news), **_live(s3, id_)})
         except Exception as error:
             raise explain(error, f"bucket {id_}", news.get(_ACCOUNT, "")) from None
@@ -127,17 +142,13 @@ class S3BucketProvider(ConfiguredProvider):
         """Delete the bucket if it is empty, or with its data if `forceDestroy` names it."""
         s3 = self._client(props)
         try:
-            if not _is_empty(s3, id_):
-                if not props.get("forceDestroy"):
-                    raise S3Error(
-                        f"bucket {id_} holds data and is not deleted. To delete it with its data, "
-                        "name it in overlord:backup.forceDestroy and run pulumi up first; to keep "
-                        "it, take it out of the state with pulumi state delete."
-                    )
-                _empty(s3, id_)
-            s3.delete_bucket(Bucket=id_)
-        except S3Error:
-            raise
+            if not props.get("forceDestroy") and not _is_empty(s3, id_):
+                raise S3Error(
+                    f"bucket {id_} holds data and is not deleted. To delete it with its data, "
+                    "name it in overlord:backup.forceDestroy and run pulumi up first; to keep "
+                    "it, take it out of the state with pulumi state delete."
+                )
+            _delete(s3, id_)
         except Exception as error:
             if error_code(error) not in _GONE:
                 raise explain(error, f"bucket {id_}", props.get(_ACCOUNT, "")) from None
@@ -156,17 +167,12 @@ class S3BucketProvider(ConfiguredProvider):
                 **({"ObjectLockEnabledForBucket": True} if locked else {}),
             )
             return
-        if props.get("adopt"):
-            return
-        if not _is_empty(s3, name):
-            raise S3Error(
-                f"bucket {name} exists in this account and holds data. To take it over, set "
-                "overlord:backup.adopt to true; else choose another "
-                f"{prefix_setting(props.get(_ACCOUNT, ''))}."
-            )
-        if locked and not _live(s3, name)["lockEnabled"]:
-            # Empty and without the lock that only a new bucket can be given: made elsewhere.
-            s3.delete_bucket(Bucket=name)
+        owner, empty = _owner(s3, name), _is_empty(s3, name)
+        if owner or not empty:
+            _refuse_of_another(name, owner, props)
+        if empty and locked and not _live(s3, name)["lockEnabled"]:
+            # Only a new bucket can be given a lock, so it was made elsewhere.
+            _delete(s3, name)
             s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
 
     @staticmethod
@@ -211,10 +217,24 @@ class S3BucketProvider(ConfiguredProvider):
                 Bucket=name,
                 LifecycleConfiguration={"Rules": [_to_rule(rule) for rule in props["lifecycle"]]},
             )
+        if "owner" in differs:
+            body = str(props["owner"]).encode()
+            lock = {
+                "ObjectLockMode": "GOVERNANCE",
+                "ObjectLockRetainUntilDate": datetime.now(UTC) + _OWNER_LOCK,
+            }
+            s3.put_object(
+                Bucket=name,
+                Key=OWNER_KEY,
+                Body=body,
+                ContentMD5=content_md5(body),
+                ContentType="text/plain",
+                **(lock if props["lockDays"] else {}),
+            )
 
 
 class S3Bucket(DynamicResource, name="S3Bucket"):
-    """A private, versioned, encrypted bucket."""
+    """A private, versioned, encrypted bucket that belongs to this stack."""
 
     name: pulumi.Output[str]
 
@@ -246,6 +266,7 @@ class S3Bucket(DynamicResource, name="S3Bucket"):
                 "lockDays": lock_days,
                 "lockMode": lock_mode if lock_days else "",
                 "lifecycle": [rule.as_property() for rule in lifecycle],
+                "owner": f"{pulumi.get_project()}/{pulumi.get_stack()}",
                 "adopt": adopt,
                 "forceDestroy": force_destroy,
                 **({_ACCOUNT: account} if account else {}),
@@ -303,7 +324,30 @@ def _live(s3: Any, name: str) -> dict[str, Any]:
             (_from_rule(rule) for rule in lifecycle if rule.get("Status") == "Enabled"),
             key=lambda rule: str(rule["prefix"]),
         ),
+        "owner": _owner(s3, name),
     }
+
+
+def _owner(s3: Any, name: str) -> str:
+    """Project and stack that the bucket belongs to; empty where nothing says so."""
+    try:
+        return str(s3.get_object(Bucket=name, Key=OWNER_KEY)["Body"].read(1024).decode().strip())
+    except Exception as error:
+        if error_code(error) in _NO_OBJECT:
+            return ""
+        raise
+
+
+def _refuse_of_another(name: str, owner: str, props: Mapping[str, Any]) -> None:
+    """Raises S3Error for a bucket of another owner or of none that says so, unless adopted."""
+    if props["adopt"] or owner == props["owner"]:
+        return
+    state = f"belongs to the stack {owner}" if owner else "holds data and does not say whose"
+    raise S3Error(
+        f"bucket {name} exists in this account and {state}. To take it over, set "
+        "overlord:backup.adopt to true; else choose another "
+        f"{prefix_setting(props.get(_ACCOUNT, ''))}."
+    )
 
 
 def _or_empty(call: Any, name: str) -> dict[str, Any]:
@@ -338,25 +382,32 @@ def _is_ours(s3: Any, name: str) -> bool:
     return any(bucket["Name"] == name for bucket in s3.list_buckets().get("Buckets", []))
 
 
-def _is_empty(s3: Any, name: str) -> bool:
-    page = s3.list_object_versions(Bucket=name, MaxKeys=1)
-    return not (page.get("Versions") or page.get("DeleteMarkers"))
-
-
-def _empty(s3: Any, name: str) -> None:
+def _versions(s3: Any, name: str) -> Iterator[dict[str, Any]]:
+    """All that is in a bucket, hidden or not, as each version's Key and VersionId."""
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
-        for version in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-            try:
-                s3.delete_object(
-                    Bucket=name,
-                    Key=version["Key"],
-                    VersionId=version["VersionId"],
-                    BypassGovernanceRetention=True,
-                )
-            except Exception as error:
-                raise S3Error(
-                    f"bucket {name}: {version['Key']} cannot be deleted "
-                    f"({error_code(error) or type(error).__name__}): it is locked and the key may "
-                    "not lift the lock, or the lock is compliance. Wait until it ends, or take the "
-                    "bucket out of the state with pulumi state delete."
-                ) from None
+        yield from page.get("Versions", ())
+        yield from page.get("DeleteMarkers", ())
+
+
+def _is_empty(s3: Any, name: str) -> bool:
+    """Whether there is nothing but the owner's mark."""
+    return all(version["Key"] == OWNER_KEY for version in _versions(s3, name))
+
+
+def _delete(s3: Any, name: str) -> None:
+    """Delete a bucket and all that is in it."""
+    # A key without the right to lift locks is refused where it only asks to.
+    bypass = {"BypassGovernanceRetention": True} if _live(s3, name)["lockEnabled"] else {}
+    for version in _versions(s3, name):
+        try:
+            s3.delete_object(
+                Bucket=name, Key=version["Key"], VersionId=version["VersionId"], **bypass
+            )
+        except Exception as error:
+            raise S3Error(
+                f"bucket {name}: {version['Key']} cannot be deleted "
+                f"({error_code(error) or type(error).__name__}): it is locked and the key may "
+                "not lift the lock, or the lock is compliance. Wait until it ends, or take the "
+                "bucket out of the state with pulumi state delete."
+            ) from None
+    s3.delete_bucket(Bucket=name)

@@ -39,9 +39,8 @@ CLOUDFLARE_URL = "https://api.cloudflare.com/client/v4"
 TAILSCALE_URL = "https://api.tailscale.com"
 
 
-BUCKETS = ("data", "bundles", "logs")
-SECOND_BUCKET = "data"
-"""What the second repository has."""
+DATA, BUNDLES, LOGS = "data", "bundles", "logs"
+"""What a bucket is for. The second repository has one for data only."""
 
 
 def bucket_name(prefix: str, purpose: str) -> str:
@@ -106,7 +105,9 @@ class Backup(Model):
         )
     )
     adopt: bool = Field(
-        default=False, description="true to take over buckets of these names that already exist"
+        default=False,
+        description="true to take over buckets of these names that hold data and are not marked "
+        "as this stack's",
     )
     force_destroy: tuple[str, ...] = Field(
         default=(),
@@ -116,11 +117,20 @@ class Backup(Model):
 
     @property
     def bucket_names(self) -> tuple[str, ...]:
-        """Of all buckets, those of the second repository last."""
-        names = [bucket_name(self.bucket_prefix, purpose) for purpose in BUCKETS]
-        if self.second:
-            names.append(bucket_name(self.second.bucket_prefix, SECOND_BUCKET))
-        return tuple(names)
+        """Of all buckets."""
+        rest = [bucket_name(self.bucket_prefix, purpose) for purpose in (BUNDLES, LOGS)]
+        return (*self.data_bucket_names, *rest)
+
+    @property
+    def data_bucket_names(self) -> tuple[str, ...]:
+        """Of the buckets with backups, that of the second repository last."""
+        places = (self, self.second) if self.second else (self,)
+        return tuple(bucket_name(place.bucket_prefix, DATA) for place in places)
+
+    @property
+    def backups_stay(self) -> bool:
+        """Whether a destroy leaves a bucket with backups behind."""
+        return not set(self.data_bucket_names) <= set(self.force_destroy)
 
 
 class Tailnet(Model):

@@ -12,6 +12,7 @@ from rich.console import Console
 from sandbox import lifecycle
 from sandbox.commands import SandboxError, tail
 from sandbox.install import install as install_all
+from sandbox.kept import FROM_NOTHING
 from sandbox.progress import Progress
 from sandbox.requirements import check_machine
 from sandbox.shell import open_shell
@@ -118,14 +119,24 @@ def logs(world: World, lines: int) -> None:
 
 
 @main.command()
+@click.option("--bucket", "named", multiple=True, help="A bucket that goes with its data.")
+@click.option("--all-buckets", is_flag=True, help="All buckets go with their data.")
 @click.pass_obj
-def destroy(world: World) -> None:
-    """Take everything away but the cache, whatever state it is in."""
+def destroy(world: World, named: tuple[str, ...], all_buckets: bool) -> None:
+    """Take everything away but the cache, whatever state it is in.
+
+    Buckets that hold data stay there too, unless they are named.
+    """
     console = Console(highlight=False)
     check_machine(world, 0)
     with Progress(console) as progress, lifecycle.alone(world, progress):
-        lifecycle.destroy(world, progress)
+        kept = lifecycle.destroy(world, progress, None if all_buckets else named)
     console.print(f"The sandbox is gone. What makes the next one quick stays in {world.cache}.")
+    if kept:
+        console.print(
+            f"So do the buckets with data: {', '.join(kept)}. `make up` brings the pair back with "
+            f"them; `{FROM_NOTHING}` removes them too."
+        )
 
 
 main.add_command(destroy, "down")

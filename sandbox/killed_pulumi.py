@@ -20,7 +20,7 @@ from sandbox.world import World
 def release_stale_locks(world: World) -> list[int]:
     """Remove the locks whose process is gone; returns the ids of those processes."""
     released = []
-    for file in sorted((world.state / "pulumi").glob(".pulumi/locks/**/*.json")):
+    for file in sorted(world.pulumi_state.glob(".pulumi/locks/**/*.json")):
         pid = holder(file)
         if pid is not None and not psutil.pid_exists(pid):
             file.unlink()

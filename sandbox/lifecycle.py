@@ -7,7 +7,7 @@ import os
 import shutil
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from sandbox.cloud.certificates import ensure_ca
 from sandbox.commands import SandboxError
 from sandbox.images.build import SERVER
+from sandbox.kept import bring_back, put_away, save_buckets
 from sandbox.killed_pulumi import end_orphaned_plugins, release_stale_locks
 from sandbox.machines import network, registry
 from sandbox.machines.daemon import PROCESS as DOCKERD
@@ -42,8 +43,10 @@ def up(world: World, progress: Progress) -> None:
         )
     world.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     world.log.mkdir(exist_ok=True)
-    for folder in ("pulumi", "pulumi-home"):
-        (world.state / folder).mkdir(exist_ok=True)
+    if kept := bring_back(world):
+        progress.note(f"Buckets of the last sandbox are back: {', '.join(kept)}")
+    for folder in (world.pulumi_state, world.state / "pulumi-home"):
+        folder.mkdir(exist_ok=True)
     downloaded = world.state / "pulumi-home" / "plugins"
     if not downloaded.exists():
         (world.pulumi_cache / "plugins").mkdir(parents=True, exist_ok=True)
@@ -109,15 +112,26 @@ def alone(world: World, progress: Progress) -> Iterator[None]:
         yield
 
 
-def destroy(world: World, progress: Progress) -> None:
-    """Take everything away but the cache, from whatever state the world is in.
+def destroy(world: World, progress: Progress, going: Collection[str] | None) -> list[str]:
+    """Take everything away but the cache, from whatever state the world is in. Buckets that hold
+    data stay in the cache, with the state that has the key to them.
 
     Each part is tried even if one before it failed; what failed is named at the end.
+
+    Args:
+        world: the sandbox.
+        progress: says what is done.
+        going: names of the buckets that go with the rest; None for all.
+
+    Returns:
+        Names of the buckets that stay.
     """
     processes = Processes(world)
     daemon = Daemon(world)
     failures: list[str] = []
 
+    with progress.step("Saving buckets with data"):
+        kept = save_buckets(world, going)
     with progress.step("Stopping the vendors"):
         processes.stop(CLOUD_PROCESS)
     with progress.step("Removing servers"):
@@ -142,10 +156,12 @@ def destroy(world: World, progress: Progress) -> None:
         if failures:
             # The daemon's data cannot be trusted. Images are made again by the next install.
             shutil.rmtree(world.docker_data, ignore_errors=True)
+        put_away(world)
         with suppress(FileNotFoundError):
             shutil.rmtree(world.state)
     for failure in failures:
         progress.note(f"[yellow]the Docker data was thrown away, because {failure}[/yellow]")
+    return kept
 
 
 def state_backend(folder: Path) -> str:
@@ -166,7 +182,7 @@ def environment(world: World) -> dict[str, str]:
     bundle = str(world.ca_bundle)
     return {
         "PATH": os.pathsep.join([str(world.bin), os.environ.get("PATH", "")]),
-        "PULUMI_BACKEND_URL": state_backend(world.state / "pulumi"),
+        "PULUMI_BACKEND_URL": state_backend(world.pulumi_state),
         "PULUMI_HOME": str(world.state / "pulumi-home"),
         "PULUMI_CONFIG_PASSPHRASE": "",
         "PULUMI_SKIP_UPDATE_CHECK": "true",

@@ -1,7 +1,7 @@
 """Where everything of the sandbox lives: addresses, ports, names and folders.
 
-The cache outlives the sandbox and holds what takes minutes to make. The state folder is one run of
-the world; ``destroy`` removes it.
+The cache outlives the sandbox and holds what takes minutes to make, and buckets with data. The
+state folder is one run of the world; ``destroy`` removes it.
 """
 
 from __future__ import annotations
@@ -117,6 +117,22 @@ class World:
     def state(self) -> Path:
         """Everything that is gone after ``destroy``."""
         return self.cache / "sandbox"
+
+    @property
+    def kept(self) -> Path:
+        """What outlives ``destroy`` while a bucket holds data: Pulumi's state, with the key that
+        the backups are encrypted with, the tokens, and the buckets."""
+        return self.cache / "kept"
+
+    @property
+    def kept_buckets(self) -> Path:
+        """One file a bucket."""
+        return self.kept / "buckets"
+
+    @property
+    def pulumi_state(self) -> Path:
+        """Pulumi's state backend."""
+        return self.state / "pulumi"
 
     @property
     def docker_runtime(self) -> Path:

@@ -1,6 +1,7 @@
 """`python -m sandbox.cloud --state DIR`: run the emulated cloud until SIGTERM or SIGINT.
 
-Objects in S3 live in the memory of this process; all else is kept in DIR/cloud.json.
+Objects in S3 live in the memory of this process, and are saved when `destroy` asks for it; all else
+is kept in DIR/cloud.json.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ READY = "cloud.ready"
 def sandbox_setup(state: Path, ca: Path) -> Setup:
     """The cloud of the sandbox's world."""
     home, gateway = world.LOOPBACK, world.GATEWAY
-    workerd = world.World(state.absolute().parent).bin / WORKERD.name
+    here = world.World(state.absolute().parent)
+    workerd = here.bin / WORKERD.name
     return Setup(
         state_dir=state,
         ca_dir=ca,
@@ -51,6 +53,7 @@ def sandbox_setup(state: Path, ca: Path) -> Setup:
             inbox=((gateway, world.INBOX_PORT), (home, world.INBOX_PORT)),
         ),
         workerd=workerd if workerd.exists() else None,
+        saved_buckets=here.kept_buckets,
     )
 
 

@@ -89,6 +89,8 @@ class Setup:
     """What the API names as the edge's networks; the edge's own address when empty."""
     workerd: Path | None = None
     """The program that runs Workers; without it they are stored only."""
+    saved_buckets: Path | None = None
+    """Folder of the buckets that outlive the cloud."""
 
 
 class Cloud:
@@ -118,6 +120,8 @@ class Cloud:
             state.cloudflare, setup.workerd, setup.state_dir / "workers", setup.state_dir / "log"
         )
         storage = MotoStorage()
+        if setup.saved_buckets:
+            storage.load(setup.saved_buckets)
         networks = setup.edge_networks or (f"{setup.edge_address}/32",)
         apis: dict[Vendor, ASGIApp] = {
             "hetzner": hetzner.build(self.project, tokens, setup.requests_an_hour),
@@ -139,7 +143,7 @@ class Cloud:
             for name, api in apis.items()
         }
         self._apps["control"] = Control(
-            state, self.faults, storage, self._health, self.runtime
+            state, self.faults, storage, setup.saved_buckets, self._health, self.runtime
         ).build()
         self._apps["inbox"] = Inbox().build()
         self._zone = Zone(state.cloudflare, setup.edge_address)

@@ -25,14 +25,20 @@ POST /workers/NAME/cron
     Run a Worker's cron now, as if a minute had passed. Answers {outcome}.
 DELETE /workers/NAME/storage
     Lose everything that a Worker's objects have stored, and start it again.
+
+POST /buckets/save
+    Write the buckets that hold data to the disk, for the next cloud, but those named in
+    `leave_out`. Answers {saved}.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -53,10 +59,12 @@ class Control:
         state: CloudState,
         faults: Faults,
         storage: MotoStorage,
+        saved_buckets: Path | None,
         health: HealthChecks,
         runtime: WorkerRuntime,
     ) -> None:
         self._state, self._faults, self._storage = state, faults, storage
+        self._saved_buckets = saved_buckets
         self._health, self._runtime = health, runtime
 
     def build(self) -> ASGIApp:
@@ -70,6 +78,7 @@ class Control:
                 Route("/faults/{id:int}", self.clear, methods=["DELETE"]),
                 Route("/workers/{name}/cron", self.cron, methods=["POST"]),
                 Route("/workers/{name}/storage", self.wipe, methods=["DELETE"]),
+                Route("/buckets/save", self.save, methods=["POST"]),
             ]
         )
 
@@ -160,3 +169,11 @@ class Control:
             return JSONResponse({"errors": [f"worker {name} does not run"]}, 404)
         await self._runtime.wipe(name)
         return JSONResponse({"wiped": name})
+
+    async def save(self, request: Request) -> Response:
+        """Write buckets to the disk."""
+        leave_out = (await request.json())["leave_out"]
+        if self._saved_buckets is None:
+            return JSONResponse({"errors": ["this cloud saves no buckets"]}, 409)
+        saved = await run_in_threadpool(self._storage.save, self._saved_buckets, leave_out)
+        return JSONResponse({"saved": saved})

@@ -7,14 +7,19 @@ import hashlib
 import io
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from botocore.exceptions import ClientError
+from moto.s3.models import s3_backends
 
+from sandbox.cloud.cloud import Setup
 from sandbox.cloud.s3.request import S3Request
 from tests.contract.conftest import RunningCloud
+from tests.contract.fakes import FakeDriver, FakeTailnet
 
 LIFECYCLE = {
     "Rules": [
@@ -340,3 +345,78 @@ def test_a_request_is_taken_apart_by_its_raw_path() -> None:
     }
     request = S3Request.of(scope)
     assert (request.bucket, request.key, request.writes_object) == ("bucket", "a/b/c", True)
+
+
+def test_buckets_that_were_saved_are_in_the_next_cloud_with_versions_and_locks(
+    setup: Setup, driver: FakeDriver, tailnet: FakeTailnet, tmp_path: Path
+) -> None:
+    keeping = replace(setup, saved_buckets=tmp_path / "kept" / "buckets")
+    first = RunningCloud(keeping, driver, tailnet)
+    client = with_md5(first.s3())
+    for name in ("kept-data", "empty-one", "named-one"):
+        client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+        client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    retention = {"Mode": "COMPLIANCE", "Days": 3}
+    client.put_object_lock_configuration(
+        Bucket="kept-data",
+        ObjectLockConfiguration={
+            "ObjectLockEnabled": "Enabled",
+            "Rule": {"DefaultRetention": retention},
+        },
+    )
+    client.put_bucket_lifecycle_configuration(Bucket="kept-data", LifecycleConfiguration=LIFECYCLE)
+    for body in (b"first", b"second" * 1_000_000):
+        client.put_object(Bucket="kept-data", Key="a/b c", Body=body, ContentMD5=md5(body))
+    client.put_object(Bucket="kept-data", Key="hidden", Body=b"x", ContentMD5=md5(b"x"))
+    client.delete_object(Bucket="kept-data", Key="hidden")
+    client.put_object(Bucket="named-one", Key="x", Body=b"x", ContentMD5=md5(b"x"))
+
+    def versions(of: Any) -> list[tuple[str, str, int | None]]:
+        page = of.list_object_versions(Bucket="kept-data")
+        return [
+            (one["Key"], one["VersionId"], one.get("Size"))
+            for one in (*page["Versions"], *page["DeleteMarkers"])
+        ]
+
+    before = versions(client)
+    assert len(before) == 4
+    url = first.url("control", "/buckets/save")
+    answer = httpx.post(url, json={"leave_out": ["named-one"]}).raise_for_status()
+    assert [one["name"] for one in answer.json()["saved"]] == ["kept-data"]
+    first.stop()
+    s3_backends.reset()
+
+    second = RunningCloud(keeping, driver, tailnet)
+    client = with_md5(second.s3())
+    assert [one["Name"] for one in client.list_buckets()["Buckets"]] == ["kept-data"]
+    assert versions(client) == before
+    assert client.get_object(Bucket="kept-data", Key="a/b c")["Body"].read()[:6] == b"second"
+    lock = client.get_object_lock_configuration(Bucket="kept-data")["ObjectLockConfiguration"]
+    assert lock["Rule"]["DefaultRetention"]["Mode"] == "COMPLIANCE"
+    with pytest.raises(ClientError, match="Access"):
+        client.delete_object(Bucket="kept-data", Key="a/b c", VersionId=before[0][1])
+    rules = client.get_bucket_lifecycle_configuration(Bucket="kept-data")["Rules"]
+    assert rules[0]["Expiration"]["Days"] == 30
+
+    url = second.url("control", "/buckets/save")
+    httpx.post(url, json={"leave_out": ["kept-data"]}).raise_for_status()
+    assert list((tmp_path / "kept" / "buckets").iterdir()) == []
+    second.stop()
+    s3_backends.reset()
+
+
+def test_the_lock_of_a_bucket_with_data_can_be_changed(cloud: RunningCloud) -> None:
+    client = with_md5(cloud.s3())
+    client.create_bucket(Bucket="locked-one", ObjectLockEnabledForBucket=True)
+    client.put_bucket_versioning(Bucket="locked-one", VersioningConfiguration={"Status": "Enabled"})
+    client.put_object(Bucket="locked-one", Key="x", Body=b"x", ContentMD5=md5(b"x"))
+    retention = {"Mode": "GOVERNANCE", "Days": 9}
+    client.put_object_lock_configuration(
+        Bucket="locked-one",
+        ObjectLockConfiguration={
+            "ObjectLockEnabled": "Enabled",
+            "Rule": {"DefaultRetention": retention},
+        },
+    )
+    lock = client.get_object_lock_configuration(Bucket="locked-one")["ObjectLockConfiguration"]
+    assert lock["Rule"]["DefaultRetention"]["Days"] == 9

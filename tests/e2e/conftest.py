@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.kept import FROM_NOTHING
+from sandbox.world import World
 from tests.e2e.sandbox_world import REPOSITORY, SandboxWorld, command
 
 # The pair is brought up once, changed, broken and taken down; then a second one is brought up
@@ -24,6 +26,7 @@ ORDER = (
     "test_rebuild",
     "test_recovery_kit",
     "test_drill",
+    "test_buckets",
     "test_bad_boots",
     "test_deploy_key",  # after those that use the repository's own configuration
     "test_destroy",
@@ -44,6 +47,8 @@ def pair() -> SandboxWorld:
     """
     if os.environ.get("OVERLORD_E2E_RUNNING") == "1":
         return SandboxWorld()
+    # Of somebody's own: the tests begin with nothing, and remove what is there at their end.
+    assert not World.here().kept.exists(), f"buckets are kept; remove them: {FROM_NOTHING}"
     print("\n$ make up", flush=True)
     run = command(["make", "--no-print-directory", "up"], timeout=2400)
     print(run.text[-8000:], flush=True)

@@ -9,6 +9,8 @@ import psutil
 from sandbox.world import BRIDGE, SUBNET, World
 from tests.e2e.sandbox_world import SandboxWorld, command
 
+DESTROY = ["make", "--no-print-directory", "destroy", "ARGS=--all-buckets"]
+
 
 def test_pulumi_destroy_refuses_to_take_protected_servers_down(pair: SandboxWorld) -> None:
     run = pair.pulumi("destroy", "--yes", "--skip-preview")
@@ -21,10 +23,11 @@ def test_destroy_leaves_no_container_network_mount_process_rule_or_file(
     pair: SandboxWorld,
 ) -> None:
     world = World.here()
-    run = command(["make", "--no-print-directory", "destroy"], timeout=300).must()
+    run = command(DESTROY, timeout=300).must()
     print(f"\nmake destroy: {run.seconds:.1f} s", flush=True)
 
     assert not world.state.exists()
+    assert not world.kept.exists()
     assert command(["ip", "link", "show", BRIDGE], timeout=5).code != 0
     assert SUBNET not in command(["ip", "route", "show", "table", "all"], timeout=5).text
     for program in ("iptables-save", "ip6tables-save"):
@@ -47,5 +50,5 @@ def test_destroy_leaves_no_container_network_mount_process_rule_or_file(
 
 def test_a_second_destroy_finds_nothing_to_do(pair: SandboxWorld) -> None:
     assert not pair.world.state.exists()
-    command(["make", "--no-print-directory", "destroy"], timeout=60).must()
+    command(DESTROY, timeout=60).must()
     assert not pair.world.state.exists()

@@ -29,7 +29,8 @@ KILLS = 10
 @pytest.fixture(scope="module")
 def empty() -> SandboxWorld:
     """An empty cloud with a fresh stack."""
-    command(["make", "--no-print-directory", "destroy"], timeout=300).must()
+    everything = ["make", "--no-print-directory", "destroy", "ARGS=--all-buckets"]
+    command(everything, timeout=300).must()
     command(["make", "--no-print-directory", "world"], timeout=600).must()
     return SandboxWorld()
 

@@ -1,60 +1,39 @@
 """moto's S3 as a WSGI application, and what the front must know of its buckets.
 
 All buckets and objects live in this process's memory (large objects spill to unnamed temporary
-files). They are gone when the process ends: the sandbox's object store is for trying things out.
+files). They are gone when the process ends, but for those that it was told to save.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import threading
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
 
 # Read by moto when it is imported: buckets are path-style whatever the Host header says.
 os.environ.setdefault("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true")
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import create_backend_app
-from moto.s3.models import FakeDeleteMarker, S3Backend, s3_backends
+from moto.s3.models import FakeDeleteMarker, s3_backends
+from moto.s3.utils import _VersionedKeyStore
 
+from sandbox.cloud.s3 import moto_as_b2
 from sandbox.cloud.s3.rules import BucketFacts
 
 SPOOLED = "sandbox.spooled"
 """Where the front leaves the request's body in the ASGI scope."""
-
-
-_list_all = S3Backend.list_objects
-
-
-def _list_visible(
-    backend: S3Backend,
-    bucket: Any,
-    prefix: str | None,
-    delimiter: str | None,
-    marker: str | None,
-    max_keys: int | None,
-) -> tuple[Any, list[str], bool, str | None]:
-    """List objects and the prefixes up to the delimiter, each part of a visible object's key as at
-    B2. moto names those too of which everything is hidden."""
-    keys, _, truncated, following = _list_all(
-        backend, bucket, prefix, delimiter, marker=marker, max_keys=max_keys
-    )
-    start, folders = prefix or "", set()
-    for name, key in bucket.keys.items():
-        head, found, _ = name.removeprefix(start).partition(delimiter or "/")
-        if delimiter and found and name.startswith(start) and not isinstance(key, FakeDeleteMarker):
-            folders.add(f"{start}{head}{found}")
-    return keys, sorted(folders), truncated, following
-
-
-cast(Any, S3Backend).list_objects = _list_visible
+_SAVED = ".bucket"
 
 
 class MotoStorage:
     """moto behind one lock, since its models are not made for threads."""
 
     def __init__(self) -> None:
+        moto_as_b2.apply()
         self._app: Any = create_backend_app("s3")
         self._lock = threading.Lock()
 
@@ -88,16 +67,68 @@ class MotoStorage:
 
     def summary(self) -> list[dict[str, Any]]:
         """List buckets with how much is in them."""
-        return [
-            {
-                "name": name,
-                "objects": len(list(bucket.keys.keys())),
-                "versions": sum(len(bucket.keys.getlist(key)) for key in bucket.keys),
-                "object_lock": bool(bucket.object_lock_enabled),
+        return [_summary(name, bucket) for name, bucket in sorted(self._buckets().items())]
+
+    def save(self, folder: Path, leave_out: Collection[str]) -> list[dict[str, Any]]:
+        """Write each bucket that holds anything into a file of its own, in place of what was there.
+
+        Args:
+            folder: where to.
+            leave_out: names of buckets that are not written.
+
+        Returns:
+            The buckets that were written, as `summary` lists them.
+        """
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._lock:
+            saved = {
+                name: bucket
+                for name, bucket in sorted(self._buckets().items())
+                if name not in leave_out and any(True for _ in bucket.keys)
             }
-            for name, bucket in sorted(self._buckets().items())
-        ]
+            for name, bucket in saved.items():
+                draft = folder / f"{name}.new"
+                with draft.open("wb") as file:
+                    _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(bucket)
+                draft.replace(folder / f"{name}{_SAVED}")
+        for path in folder.iterdir():
+            if path.name.removesuffix(_SAVED) not in saved:
+                path.unlink()
+        return [_summary(name, bucket) for name, bucket in saved.items()]
+
+    def load(self, folder: Path) -> None:
+        """Take over what `save` has written into a folder; one that is not there is empty."""
+        for path in sorted(folder.glob(f"*{_SAVED}")):
+            with path.open("rb") as file:
+                self._buckets()[path.stem] = pickle.load(file)  # noqa: S301 (our own)
 
     def _buckets(self) -> dict[str, Any]:
         buckets: dict[str, Any] = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets
         return buckets
+
+
+class _Pickler(pickle.Pickler):
+    """Writes moto's objects with all their versions: pickle itself sees but the newest of each."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, _VersionedKeyStore):
+            return _keys, ([(key, obj.getlist(key)) for key in obj],)
+        return NotImplemented
+
+
+def _keys(versions: list[tuple[str, list[Any]]]) -> _VersionedKeyStore:
+    keys = _VersionedKeyStore()
+    for key, of_key in versions:
+        keys.setlist(key, of_key)
+    return keys
+
+
+def _summary(name: str, bucket: Any) -> dict[str, Any]:
+    versions = [version for key in bucket.keys for version in bucket.keys.getlist(key)]
+    return {
+        "name": name,
+        "objects": len(list(bucket.keys.keys())),
+        "versions": len(versions),
+        "bytes": sum(one.size for one in versions if not isinstance(one, FakeDeleteMarker)),
+        "object_lock": bool(bucket.object_lock_enabled),
+    }

@@ -1,4 +1,5 @@
-"""Buckets, bundles and launch tickets at Backblaze B2, against moto in this process."""
+"""Buckets, bundles and launch tickets at Backblaze B2, against moto in this process, which answers
+as the sandbox's does."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from components import bundle_object, s3
 from components.bundle_object import BundleObjectProvider, keep_content, object_key
 from components.launch_ticket import LaunchTicketProvider
 from components.s3 import S3Error
-from components.s3_bucket import LifecycleRule, S3BucketProvider
+from components.s3_bucket import OWNER_KEY, LifecycleRule, S3BucketProvider
+from sandbox.cloud.s3 import moto_as_b2
 
 ENDPOINT = "https://s3.eu-central-003.example.com"
 REGION = "us-east-1"  # the only one where moto, like B2, wants no location constraint
@@ -27,6 +29,7 @@ def b2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     monkeypatch.setenv("OVERLORD_B2_KEY", "key")
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     monkeypatch.setattr(bundle_object, "WORK_DIR", tmp_path)
+    moto_as_b2.apply()
     with mock_aws():
         # One client for all tests of this file: making one takes longer than most of them.
         client = s3.s3_client(ENDPOINT, REGION, lambda _: None)
@@ -56,6 +59,7 @@ def bucket(**changes: Any) -> dict[str, Any]:
             LifecycleRule("metrics/", 7, 3).as_property(),
             LifecycleRule("database/", 30, 3).as_property(),
         ],
+        "owner": "overlord/prod",
         "adopt": False,
         "forceDestroy": False,
         **changes,
@@ -98,6 +102,7 @@ def test_what_was_created_shows_no_difference_and_a_refresh_neither(b2: Any) -> 
         lambda b2: b2.delete_bucket_lifecycle(Bucket="example-data"),
         lambda b2: b2.put_bucket_acl(Bucket="example-data", ACL="public-read"),
         lambda b2: b2.delete_bucket_encryption(Bucket="example-data"),
+        lambda b2: b2.delete_object(Bucket="example-data", Key=OWNER_KEY),
         lambda b2: b2.put_object_lock_configuration(
             Bucket="example-data",
             ObjectLockConfiguration={
@@ -106,7 +111,7 @@ def test_what_was_created_shows_no_difference_and_a_refresh_neither(b2: Any) -> 
             },
         ),
     ],
-    ids=["lifecycle", "access", "encryption", "lock"],
+    ids=["lifecycle", "access", "encryption", "owner", "lock"],
 )
 def test_a_change_from_outside_is_seen_and_put_right(b2: Any, drift: Any) -> None:
     outs = PROVIDER.create(bucket()).outs or {}
@@ -121,7 +126,7 @@ def test_a_change_from_outside_is_seen_and_put_right(b2: Any, drift: Any) -> Non
 
 def test_a_bucket_that_is_gone_is_made_again(b2: Any) -> None:
     outs = PROVIDER.create(bucket()).outs or {}
-    b2.delete_bucket(Bucket="example-data")
+    PROVIDER.delete("example-data", bucket())
     assert PROVIDER.read("example-data", outs).id is None
 
 
@@ -140,10 +145,43 @@ def test_an_empty_bucket_without_the_lock_is_made_again_with_it(b2: Any) -> None
 def test_a_bucket_with_data_is_not_taken_over_unasked(b2: Any) -> None:
     b2.create_bucket(Bucket="example-data")
     b2.put_object(Bucket="example-data", Key="precious", Body=b"1")
-    with pytest.raises(S3Error, match=r"example-data exists .* holds data.*backup\.adopt"):
+    with pytest.raises(S3Error, match=r"example-data exists .* holds data .*backup\.adopt"):
         PROVIDER.create(bucket())
     PROVIDER.create(bucket(lockDays=0, lockMode="", adopt=True))
     assert b2.get_object(Bucket="example-data", Key="precious")["Body"].read() == b"1"
+    assert b2.get_object(Bucket="example-data", Key=OWNER_KEY)["Body"].read() == b"overlord/prod"
+
+
+def test_a_bucket_of_the_same_stack_is_taken_over_with_its_data_and_its_lock(b2: Any) -> None:
+    PROVIDER.create(bucket(lockDays=20))
+    md5 = s3.content_md5(b"1")
+    b2.put_object(Bucket="example-data", Key="precious", Body=b"1", ContentMD5=md5)
+    outs = PROVIDER.create(bucket(lockDays=20)).outs or {}
+    assert not PROVIDER.diff("example-data", outs, bucket(lockDays=20)).changes
+    assert b2.get_object(Bucket="example-data", Key="precious")["Body"].read() == b"1"
+
+
+def test_a_bucket_of_another_stack_is_not_taken_over_even_while_it_is_empty(b2: Any) -> None:
+    PROVIDER.create(bucket())
+    another = bucket(owner="overlord/other")
+    refused = r"example-data .* belongs to the stack overlord/prod\. .*backup\.adopt"
+    with pytest.raises(S3Error, match=refused):
+        PROVIDER.create(another)
+    outs = PROVIDER.create({**another, "adopt": True}).outs or {}
+    assert outs["owner"] == "overlord/other"
+    # The stack that had it before does not write into it any more.
+    drifted = PROVIDER.read("example-data", bucket()).outs or {}
+    assert PROVIDER.diff("example-data", drifted, bucket()).changes
+    with pytest.raises(S3Error, match="belongs to the stack overlord/other"):
+        PROVIDER.update("example-data", drifted, bucket())
+
+
+def test_the_owners_mark_outlasts_no_lock_of_the_data(b2: Any) -> None:
+    PROVIDER.create(bucket(lockMode="compliance"))
+    mark = b2.head_object(Bucket="example-data", Key=OWNER_KEY)
+    assert mark["ObjectLockMode"] == "GOVERNANCE"
+    PROVIDER.delete("example-data", bucket(lockMode="compliance"))
+    assert b2.list_buckets()["Buckets"] == []
 
 
 def test_a_bucket_with_data_refuses_to_be_deleted_unless_told_so(b2: Any) -> None:
@@ -256,8 +294,8 @@ def test_a_bundle_of_an_interrupted_run_is_not_put_twice(bundles: Any, tmp_path:
     sha256 = keep_content(b"content", tmp_path)
     BundleObjectProvider().create(stored(sha256))
     BundleObjectProvider().create(stored(sha256))
-    versions = bundles.list_object_versions(Bucket="example-bundles")["Versions"]
-    assert len(versions) == 1
+    found = bundles.list_object_versions(Bucket="example-bundles", Prefix=object_key(sha256))
+    assert len(found["Versions"]) == 1
 
 
 def test_a_bundle_that_is_gone_is_seen(bundles: Any, tmp_path: Path) -> None:

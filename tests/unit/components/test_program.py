@@ -222,6 +222,7 @@ def test_data_and_bundles_are_locked_and_logs_are_not(sandbox: Recording) -> Non
     for one in buckets.values():
         assert one.options.protect
         assert one.options.retainOnDelete
+        assert one.inputs["owner"].endswith("/sandbox")
         assert one.inputs["versioning"] is True
         assert one.inputs["encryption"] == "AES256"
         assert one.inputs["public"] is False
@@ -246,6 +247,20 @@ def test_only_a_bucket_that_is_named_goes_with_the_rest(
     for name, one in buckets.items():
         assert one.options.retainOnDelete is (name != named)
         assert one.inputs["forceDestroy"] is (name == named)
+
+
+@pytest.mark.parametrize("named", ["overlord-sandbox-logs", "overlord-sandbox-data"])
+def test_what_backups_are_encrypted_with_is_protected_as_long_as_they_stay(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    config = config_of("Pulumi.sandbox.yaml")
+    backup = {**json.loads(config["overlord:backup"]), "forceDestroy": [named]}
+    changes = {"overlord:backup": json.dumps(backup), "overlord:protect": "false"}
+    recording = run_program(monkeypatch, tmp_path, {**config, **changes})
+    for key in ("backup-cipher-key", "openbao-seal-key", "openbao-admin-password"):
+        options = recording.named(f"secrets-{key}").options
+        assert options.protect is (named != "overlord-sandbox-data")
+    assert not recording.named("secrets-api-enrol-token").options.protect
 
 
 def test_the_load_balancer_asks_who_leads_and_prefers_the_primary(balanced: Recording) -> None:
