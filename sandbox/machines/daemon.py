@@ -119,13 +119,15 @@ class Daemon:
         self.processes.wait(PROCESS, self.answers, START_SECONDS)
 
     def stop(self) -> None:
-        """Stop the daemon; containers that still run end with it."""
+        """Stop the daemon; containers that still run end with it, and nothing stays mounted."""
         self.processes.stop(PROCESS, STOP_SECONDS)
+        self.clear_leftovers()
 
     def clear_leftovers(self) -> None:
-        """Take away what a killed daemon left running, mounted and written.
+        """Take away what a daemon left running, mounted and written.
 
-        A new daemon would believe the files, and wait for the old one's containers in vain.
+        One that ends well leaves a mount, one that was killed leaves everything. A new daemon would
+        believe the files, and wait for the old one's containers in vain.
         Servers are off after this; their disks and the images are untouched.
         """
         runtime = self.world.docker_runtime
@@ -160,7 +162,7 @@ def mounts_below(folders: Sequence[Path], mountinfo: str) -> list[Path]:
 
 
 def unmount_leftovers(world: World) -> None:
-    """Unmount what a killed daemon left mounted."""
+    """Unmount what a daemon left mounted."""
     folders = [world.docker_data, world.docker_runtime]
     for point in mounts_below(folders, Path("/proc/self/mountinfo").read_text()):
         succeeds(["umount", "--lazy", point])

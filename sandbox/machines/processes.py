@@ -132,9 +132,16 @@ class Processes:
 def _end(process: psutil.Process, seconds: float) -> None:
     with suppress(psutil.NoSuchProcess):
         process.terminate()
-        try:
-            process.wait(seconds)
-        except psutil.TimeoutExpired:
+        if not _ended(process, seconds):
             process.kill()
-            with suppress(psutil.TimeoutExpired):
-                process.wait(seconds)
+            _ended(process, seconds)
+
+
+def _ended(process: psutil.Process, seconds: float) -> bool:
+    """Wait for the end of a process. psutil would wait for its parent, too, to take note of it."""
+    deadline = time.monotonic() + seconds
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

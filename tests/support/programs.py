@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
+from rich.console import Console
 
+from sandbox.lifecycle import alone
 from sandbox.machines.daemon import Daemon
+from sandbox.progress import Progress
 from sandbox.world import World
 
 SERVER = "overlord-sandbox/server:debian-12"
@@ -34,16 +39,38 @@ def native(name: str) -> str | None:
 
 @contextmanager
 def docker_daemon() -> Iterator[None]:
-    """The sandbox's Docker daemon, stopped again if it did not run before."""
-    daemon = Daemon(World.here())
-    if daemon.answers():
-        yield
-        return
-    daemon.start()
+    """The sandbox's Docker daemon, for every process that is in such a block.
+
+    The first to come starts it, the last to leave stops it, unless a sandbox is up.
+    """
+    world = World.here()
+    daemon = Daemon(world)
+    world.cache.mkdir(parents=True, exist_ok=True)
+    # A lock goes with its process, so nobody who was killed is waited for.
+    with (world.cache / "docker.users").open("w") as users:
+        with _alone(world):
+            if not daemon.answers():
+                daemon.start()
+            fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            with _alone(world):
+                if _nobody_else(users) and not world.tokens.exists():
+                    daemon.stop()
+
+
+def _alone(world: World) -> AbstractContextManager[None]:
+    """Meanwhile no command of the sandbox runs, and no other user comes or goes."""
+    return alone(world, Progress(Console()))
+
+
+def _nobody_else(users: IO[str]) -> bool:
     try:
-        yield
-    finally:
-        daemon.stop()
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def command(name: str, *arguments: str | Path, folder: Path | None = None) -> list[str]:

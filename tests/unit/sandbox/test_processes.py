@@ -67,6 +67,25 @@ def test_a_process_without_a_record_is_found_by_its_marker(processes: Processes)
     assert not list(processes.strays())
 
 
+def test_stopping_does_not_wait_for_the_parent_to_take_note_of_it(processes: Processes) -> None:
+    start = (
+        "import sys, time; from pathlib import Path;"
+        "from sandbox.machines.processes import Processes; from sandbox.world import World;"
+        "Processes(World(Path(sys.argv[1]))).start('one', sys.argv[2:]);"
+        "print('started', flush=True); time.sleep(60)"
+    )
+    line = [sys.executable, "-c", start, str(processes.world.cache), *SLEEP]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == b"started\n"
+            began = time.monotonic()
+            processes.stop("one", seconds=20)
+            assert time.monotonic() - began < 15
+        finally:
+            parent.kill()
+
+
 def test_processes_of_others_are_left_alone(processes: Processes) -> None:
     other = subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL, env=dict(os.environ))
     try:
