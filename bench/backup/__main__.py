@@ -307,7 +307,7 @@ def measure_posts(here: Site, fleet: Fleet, rate: float, console: Console) -> Ta
 async def measure(gigabytes: float, rate: float, console: Console) -> None:
     """Measure and print."""
     check_room(Path(tempfile.gettempdir()), gigabytes)
-    with site(seconds=MOST_SECONDS) as here:
+    with site(seconds=MOST_SECONDS, durable=True) as here:
         console.print(here.run("pgbackrest", "version").strip())
         console.print(here.run("postgres", "--version").strip())
         console.print(f"making {gigabytes:g} GB …")

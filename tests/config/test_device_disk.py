@@ -16,13 +16,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.support.api import ROOT, Api, running_api
+from tests.support.memory_disk import memory_disk
 from tests.support.programs import native
 from tests.support.rough_line import rough_line
 from tests.support.torn_device import ACKNOWLEDGED, TornDevice
@@ -272,18 +273,6 @@ def api() -> Iterator[Api]:
         yield api
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of two megabytes."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "overlord-test", str(folder)]
-    subprocess.run(mount, check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def fill(folder: Path) -> Path:
     """Take all the room that is left."""
     path = folder / "filler"
@@ -301,7 +290,7 @@ def fill(folder: Path) -> Path:
 def test_a_full_disk_loses_and_doubles_nothing_and_stops_no_report(
     tmp_path: Path, api: Api
 ) -> None:
-    with small_disk(tmp_path / "disk") as folder, rough_line(api.url, SEED) as line:
+    with memory_disk(tmp_path / "disk", "2m") as folder, rough_line(api.url, SEED) as line:
         device = TornDevice(folder, api, line, "pi-full")
         line.cut()
         device.start(period_s=0.05)

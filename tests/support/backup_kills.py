@@ -376,7 +376,7 @@ def main(rounds: int, seed: int | None, every: int) -> None:
     """Kill backups, restores, the archiver, PostgreSQL and the node."""
     console = Console()
     drawn = secrets.randbelow(10**6) if seed is None else seed
-    with site(seconds=MOST_SECONDS) as here:
+    with site(seconds=MOST_SECONDS, durable=True) as here:
         played = play(here, rounds, drawn, every, console.print)
     console.print(table_of(played))
     last = played[-1]

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,7 @@ from stack.render import BackupRepository, render_stack
 from tests.contract.conftest import RunningCloud, new_setup
 from tests.contract.fakes import FakeDriver, FakeTailnet
 from tests.contract.test_s3 import md5, with_md5
+from tests.support.memory_disk import memory_disk
 from tests.support.programs import docker_daemon
 from tests.support.stack import VPS_01
 
@@ -205,6 +206,7 @@ def site(
     disk: str = "",
     second: bool = False,
     seconds: int = 600,
+    durable: bool = False,
 ) -> Iterator[Site]:
     """A bucket, an empty database, and a stanza for it.
 
@@ -213,10 +215,12 @@ def site(
         disk: size of a disk of its own for the database, in memory, such as 300m.
         second: whether there is a second repository; its stanza is not made.
         seconds: how long it lives at the most.
+        durable: whether it is on this machine's disk, as where the disk is what is measured. Else
+            it is in memory, which outlives whatever is killed here and has no wait for a sync.
     """
     folder = Path(tempfile.mkdtemp(prefix="backup-", dir="/tmp"))
     try:
-        with docker_daemon():
+        with docker_daemon(), nullcontext() if durable else memory_disk(folder, "50%"):
             yield from _site(folder, environment or {}, disk, second, seconds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
