@@ -13,6 +13,8 @@ IN_SANDBOX := eval "$$($(SANDBOX) env)" &&
 ARGS ?=
 # Tests at a time: most of them wait, so more than there are cores.
 JOBS ?= 4
+# Of those with whole services: they keep the machine busier, and some measure time.
+CONFIG_JOBS ?= 2
 
 # Every command that `make help` lists; none of them is a file.
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -114,7 +116,8 @@ tracer: ## strace for the test of the power cut, from the distribution
 	  echo "Installing strace"; apt-get -qq install -y --no-install-recommends strace >/dev/null; }
 
 config-test: install tracer ## every rendered file checked by its own program
-	@$(BIN)/python -m pytest tests/config tests/contract/test_worker_runtime.py --durations=15 $(ARGS)
+	@$(BIN)/python -m pytest -n $(CONFIG_JOBS) --dist loadfile --no-loadscope-reorder \
+	  tests/config tests/contract/test_worker_runtime.py --durations=15 $(ARGS)
 
 e2e: install browser config-test ## boot the sandbox, run the real engine against it, break things
 	@$(BIN)/python -m pytest tests/e2e -s --timeout=1800 --durations=15 $(ARGS)

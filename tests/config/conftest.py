@@ -15,6 +15,28 @@ from tests.contract.conftest import ca_dir, cloud, driver, setup, tailnet  # noq
 from tests.support.programs import docker_daemon, native
 from tests.support.stack import VPS_01, VPS_02
 
+# Those that take longest begin first, so that of several processes none is left with one at the
+# end. All others follow.
+LONGEST = (
+    "test_second_repository",
+    "test_backup",
+    "test_abuse",
+    "test_backup_faults",
+    "test_backup_copy",
+    "test_alert_channels",
+    "test_monitoring",
+    "test_acme",
+    "test_device_disk",
+    "test_gitea",
+    "test_buckets_survive",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files into their order; inside a file the order stays as written."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
 
 @dataclass(frozen=True)
 class RenderedNode:

@@ -24,11 +24,11 @@ from stack import alerting
 from stack.alerting import AlertChannels
 from stack.render import StackContext
 from tests.config.conftest import written
+from tests.support.ports import free_port
 from tests.support.programs import check, command
 from tests.support.receivers import (
     HttpReceiver,
     MailServer,
-    free_port,
     http_receiver,
     mail_server,
     wait_for,

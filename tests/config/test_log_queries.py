@@ -13,8 +13,9 @@ import requests
 
 from tests.config.conftest import written
 from tests.support.dashboards import Asked, queries
+from tests.support.ports import free_port
 from tests.support.programs import command
-from tests.support.receivers import free_port, wait_for
+from tests.support.receivers import wait_for
 from tests.support.stack import VPS_01
 
 # Streams as the devices and the nodes send them.
@@ -31,20 +32,23 @@ def running_loki(log: Path) -> Iterator[str]:
     """Loki with a node's configuration, its files and ports moved."""
     with ExitStack() as stack:
         node = stack.enter_context(written(VPS_01))
-        port = free_port()
+        http, grpc = free_port(), free_port()
         config = node.folder / "loki/loki.yaml"
         text = config.read_text().replace("/loki", str(node.folder / "data"))
-        text = text.replace("http_listen_port: 3100", f"http_listen_port: {port}")
-        config.write_text(
-            text.replace("grpc_listen_port: 9096", f"grpc_listen_port: {free_port()}")
-        )
+        # On loopback alone: a port that is free there may be in use at another address.
+        for protocol, listened, port in (("http", 3100, http), ("grpc", 9096, grpc)):
+            text = text.replace(
+                f"{protocol}_listen_port: {listened}",
+                f"{protocol}_listen_address: 127.0.0.1\n  {protocol}_listen_port: {port}",
+            )
+        config.write_text(text)
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
             command("loki", f"-config.file={config}"), stdout=output, stderr=subprocess.STDOUT
         )
         stack.callback(process.wait, timeout=30)
         stack.callback(process.terminate)
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{http}"
         wait_for("Loki ready", lambda: _ready(url), 60)
         yield url
 
