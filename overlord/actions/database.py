@@ -12,12 +12,6 @@ from overlord.layout import stack_of
 from overlord.paths import Paths
 from overlord.runner import Command, Runner, check
 
-PASSWORDS = (
-    "postgres_app_password",
-    "postgres_monitor_password",
-    "postgres_replication_password",
-    "postgres_superuser_password",
-)
 MARK_VARIABLE = "OVERLORD_MIGRATION_MARK"
 SERVICE = "postgres"
 
@@ -28,21 +22,28 @@ def has_database(paths: Paths) -> bool:
 
 
 def wanted_mark(paths: Paths, node: str) -> str:
-    """What the schema should be brought up to: changes with the API's image and the passwords."""
-    file = stack_of(paths, node).file
+    """What the schema should be brought up to: changes with the API's image and with the secrets
+    that the tool is given, the passwords of all roles that the release needs."""
     try:
-        times = tuple((paths.secrets / name).stat().st_mtime_ns for name in PASSWORDS)
-        return _mark(file.resolve(), times, paths.secrets)
+        image, names = _tool(stack_of(paths, node).file.resolve())
+        secrets = tuple(paths.secrets / name for name in names)
+        return _mark(image, secrets, tuple(secret.stat().st_mtime_ns for secret in secrets))
     except OSError:
         return ""
 
 
 @functools.lru_cache(maxsize=4)
-def _mark(file: Path, _times: tuple[int, ...], secrets: Path) -> str:
-    image = yaml.safe_load(file.read_text())["services"]["migrate"]["image"]
+def _tool(file: Path) -> tuple[str, tuple[str, ...]]:
+    """Image and secrets of the tool that brings the schema up; a release's file never changes."""
+    tool = yaml.safe_load(file.read_text())["services"]["migrate"]
+    return str(tool["image"]), tuple(sorted(tool["secrets"]))
+
+
+@functools.lru_cache(maxsize=4)
+def _mark(image: str, secrets: tuple[Path, ...], _times: tuple[int, ...]) -> str:
     digest = hashlib.sha256(image.encode())
-    for name in PASSWORDS:
-        digest.update(b"\0" + (secrets / name).read_bytes())
+    for secret in secrets:
+        digest.update(b"\0" + secret.name.encode() + b"\0" + secret.read_bytes())
     return f"{image.rpartition('/')[2]} {digest.hexdigest()[:16]}"
 
 

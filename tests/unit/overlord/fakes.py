@@ -58,6 +58,7 @@ services:
   migrate:
     image: registry.example.com/overlord/api:1
     profiles: [tools]
+    secrets: [postgres_superuser_password, postgres_app_password]
   api:
     secrets: [{source: api_enrol_token}]
     depends_on: {postgres: {condition: service_healthy}}

@@ -1,12 +1,13 @@
 """The first boot's step `database`: it does what was decided, and asks again while it waits."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from overlord.actions.database import PASSWORDS, has_database, wanted_mark
+from overlord.actions.database import has_database, wanted_mark
 from overlord.errors import OverlordError
 from overlord.facts.peer import Peer
 from overlord.firstboot import data
@@ -94,11 +95,30 @@ def test_no_database_is_made_while_the_bucket_cannot_be_read(tmp_path: Path) -> 
 def test_the_schema_is_due_again_when_a_password_or_the_image_changes(tmp_path: Path) -> None:
     found = context(tmp_path, FakeRunner(), lambda _: None)
     assert wanted_mark(found.paths, "vps-01") == ""  # a secret is missing: nothing can be said
-    for name in PASSWORDS:
+    for name in ("postgres_superuser_password", "postgres_app_password"):
         (found.paths.secrets / name).write_text(name)
     first = wanted_mark(found.paths, "vps-01")
     assert first.startswith("api:1 ")
-    secret = found.paths.secrets / PASSWORDS[0]
+    secret = found.paths.secrets / "postgres_app_password"
     secret.write_text("another")
     assert wanted_mark(found.paths, "vps-01") != first
     assert secret.read_text() not in wanted_mark(found.paths, "vps-01")
+
+
+def test_the_schema_is_due_when_a_release_needs_the_role_of_one_more_service(
+    tmp_path: Path,
+) -> None:
+    """As OpenBao does where it is switched on."""
+    found = context(tmp_path, FakeRunner(), lambda _: None)
+    for name in ("postgres_superuser_password", "postgres_app_password", "postgres_more_password"):
+        (found.paths.secrets / name).write_text(name)
+    first = wanted_mark(found.paths, "vps-01")
+    after = tmp_path / "after"
+    shutil.copytree(found.paths.current, after)
+    file = after / "nodes/vps-01/compose.yaml"
+    file.write_text(
+        file.read_text().replace("app_password]", "app_password, postgres_more_password]")
+    )
+    found.paths.current.unlink()
+    found.paths.current.symlink_to(after)
+    assert wanted_mark(found.paths, "vps-01") != first
