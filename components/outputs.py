@@ -47,6 +47,7 @@ def export_outputs(
             survey.server_types,
             hetzner_backups=settings.hetzner_backups,
             load_balancer=settings.steering == "loadBalancer",
+            second_repository=settings.backup.second is not None,
             overrides=settings.prices,
         ),
     )

@@ -35,6 +35,8 @@ BACKUP_SURCHARGE = 0.20
 # What is in the buckets once retention is full: 30 GB of database backups (part 2 of the design
 # of VPS-01), metrics and logs, doubled for versions under lock.
 BACKUP_GIGABYTES = 100
+# The second repository has the database's backups alone.
+SECOND_GIGABYTES = 60
 
 
 def monthly_cost(
@@ -42,6 +44,7 @@ def monthly_cost(
     *,
     hetzner_backups: bool,
     load_balancer: bool,
+    second_repository: bool,
     overrides: Mapping[str, float],
 ) -> dict[str, Any]:
     """Cost per item and in total, in EUR a month without VAT.
@@ -50,6 +53,7 @@ def monthly_cost(
         server_types: server type by node.
         hetzner_backups: whether Hetzner backs the servers up.
         load_balancer: whether Cloudflare's paid load balancer is used.
+        second_repository: whether the database is backed up twice.
         overrides: prices that replace those of the table.
 
     Returns:
@@ -71,6 +75,10 @@ def monthly_cost(
             add(f"{node} backups", server_type, BACKUP_SURCHARGE)
         add(f"{node} IPv4 address", "primaryIpv4")
     add(f"B2 storage ({BACKUP_GIGABYTES} GB)", "b2Gigabyte", BACKUP_GIGABYTES)
+    if second_repository:
+        add(
+            f"B2 storage, second repository ({SECOND_GIGABYTES} GB)", "b2Gigabyte", SECOND_GIGABYTES
+        )
     if load_balancer:
         add("Cloudflare load balancer", "loadBalancer")
     return {

@@ -672,6 +672,8 @@ def test_a_second_repository_is_one_more_bucket_under_the_same_lock_and_rules(
     assert "account" not in first.inputs
     # Keys are in no resource's properties.
     assert "token-overlord_second" not in json.dumps(second.inputs)
+    costs = [one.outputs["monthlyCost"]["total"] for one in (sandbox, with_second)]
+    assert costs[1] > costs[0]
 
 
 @pytest.mark.parametrize("node", NODES)
