@@ -8,7 +8,7 @@
 #   tend       called once a minute while the service runs
 
 round=5          # seconds
-patience=3       # rounds without leadership before the service is stopped
+patience=3       # rounds without the right to write before the service is stopped
 waiting=/tmp/waiting
 
 service=
@@ -21,12 +21,13 @@ end() {
 }
 trap end TERM INT
 
-leads() {
+# Of this node's right to write; nothing while it has none.
+epoch() {
     if command -v curl >/dev/null; then
-        curl -sf -m 3 -o /dev/null http://127.0.0.1:9600/leader
+        curl -sf -m 3 http://127.0.0.1:9600/leader
     else
-        timeout 3 wget -q -O /dev/null http://127.0.0.1:9600/leader
-    fi
+        timeout 3 wget -q -O - http://127.0.0.1:9600/leader
+    fi | sed -n 's/.*"epoch": *\([0-9][0-9]*\).*/\1/p'
 }
 
 rest() {
@@ -35,7 +36,8 @@ rest() {
 }
 
 while [ -z "$ending" ]; do
-    if ! leads; then
+    began=$(epoch)
+    if [ -z "$began" ]; then
         : >"$waiting"
         rest
         continue
@@ -54,9 +56,17 @@ while [ -z "$ending" ]; do
     missed=0
     rounds=0
     while kill -0 "$service" 2>/dev/null && [ -z "$ending" ]; do
-        if leads; then missed=0; else missed=$((missed + 1)); fi
+        current=$(epoch)
+        if [ "$current" = "$began" ]; then
+            missed=0
+        elif [ -z "$current" ]; then
+            missed=$((missed + 1))
+        else
+            # Another node may have written in between, and the service remembers what was before.
+            missed=$patience
+        fi
         if [ "$missed" -ge "$patience" ]; then
-            echo "$name: this node may write no more; waiting until it may"
+            echo "$name: stopped, the right to write of epoch $began has ended"
             : >"$waiting"
             kill "$service"
             break

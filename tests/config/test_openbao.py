@@ -82,6 +82,17 @@ def test_it_initialises_itself_and_comes_back_unsealed_where_the_database_takes_
     assert node.password not in log
 
 
+def test_it_starts_again_when_the_other_node_led_in_between(node: LeaderNode) -> None:
+    """It was too short for a node that lost its right to have stopped the service."""
+    started = "OpenBao server started!"
+    log = node.folder / "log"
+    node.until("unsealed", lambda: '"sealed":false' in node.get("/v1/sys/health"))
+    assert log.read_text().count(started) == 1
+    node.epoch += 2
+    node.until("started again", lambda: log.read_text().count(started) == 2)
+    node.until("unsealed", lambda: '"sealed":false' in node.get("/v1/sys/health"))
+
+
 def test_what_it_keeps_is_sealed_in_the_database(node: LeaderNode) -> None:
     node.until("healthy", lambda: not (node.folder / "tmp/waiting").exists() and node.healthy())
     bao(node, "kv", "put", "secret/pi-1", "wifi=in-the-clear", token=log_in(node))

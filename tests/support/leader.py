@@ -5,6 +5,7 @@ Its rendered files in this machine's places, a database, and a node agent that s
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -40,6 +41,7 @@ class LeaderNode:
         agent: port of the node agent.
         database: folder of the database's socket.
         leads: what the node agent answers.
+        epoch: of its right to write.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class LeaderNode:
     agent: int
     database: Path
     leads: bool = True
+    epoch: int = 1
 
     def get(self, path: str) -> str:
         """What the service answers; nothing while it does not."""
@@ -139,8 +142,11 @@ def leader_node(service: str) -> Iterator[LeaderNode]:
 
     class Agent(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if nodes and nodes[0].leads else 503)
+            leads = bool(nodes) and nodes[0].leads
+            self.send_response(200 if leads else 503)
             self.end_headers()
+            body = {"leader": leads} | ({"epoch": nodes[0].epoch} if leads else {})
+            self.wfile.write(json.dumps(body).encode())
 
         def log_message(self, format: str, *args: object) -> None:
             pass
