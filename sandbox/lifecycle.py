@@ -195,6 +195,11 @@ def environment(world: World) -> dict[str, str]:
         "OVERLORD_B2_KEY": tokens["b2_key"],
         "OVERLORD_NODE_B2_KEY_ID": tokens["b2_node_key_id"],
         "OVERLORD_NODE_B2_KEY": tokens["b2_node_key"],
+        # One account stands for both.
+        "OVERLORD_SECOND_B2_KEY_ID": tokens["b2_key_id"],
+        "OVERLORD_SECOND_B2_KEY": tokens["b2_key"],
+        "OVERLORD_NODE_SECOND_B2_KEY_ID": tokens["b2_node_key_id"],
+        "OVERLORD_NODE_SECOND_B2_KEY": tokens["b2_node_key"],
         "OVERLORD_ALERT_SLACK_URL": f"{INBOX_URL}/slack",
         "OVERLORD_HEARTBEAT_URL_VPS_01": f"{INBOX_URL}/heartbeat/vps-01",
         "OVERLORD_HEARTBEAT_URL_VPS_02": f"{INBOX_URL}/heartbeat/vps-02",

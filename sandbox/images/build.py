@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from sandbox.machines.daemon import Docker
 from sandbox.machines.docker import SERVER_IMAGE
 from sandbox.progress import Progress
 from sandbox.stamps import LEFT_OUT, Stamps, digest
+from sandbox.toolchain.fetched import FETCHED
 from sandbox.toolchain.tools import TOOLS
 from sandbox.world import REPOSITORY, World
 
@@ -214,9 +215,10 @@ class Images:
                 return found
         return False
 
-    def _programs(self, names: Iterable[str]) -> str:
+    def _programs(self, names: Collection[str]) -> str:
         """Say which builds the programs come from."""
-        return repr([tool.stamp() for tool in TOOLS if set(tool.binaries) & set(names)])
+        built = [tool.stamp() for tool in TOOLS if set(tool.binaries) & set(names)]
+        return repr(built + [program.stamp() for program in FETCHED if program.name in names])
 
     def _build_stand_in(self, image: Wanted, target: str) -> None:
         self.make_rootfs("services")

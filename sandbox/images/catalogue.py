@@ -24,6 +24,7 @@ STAND_INS: dict[str, tuple[str, ...]] = {
     "cadvisor": ("cadvisor",),
     "loki": ("loki",),
     "gitea": ("gitea", "gitea-files"),
+    "openbao": ("bao",),
 }
 # What images of our own start from to the folder of its stand-in.
 BASES = {
@@ -32,8 +33,8 @@ BASES = {
     "docker.io/library/python": "python",
 }
 
-# Left out by the settings of the sandbox: nothing can stand in for Grafana, and OpenBao is off.
-LEFT_OUT = frozenset({"grafana", "openbao"})
+# Left out by the settings of the sandbox: nothing can stand in for it.
+LEFT_OUT = frozenset({"grafana"})
 
 
 @dataclass(frozen=True)

