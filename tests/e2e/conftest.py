@@ -26,6 +26,7 @@ ORDER = (
     "test_rebuild",
     "test_recovery_kit",
     "test_drill",
+    "test_options",
     "test_buckets",
     "test_bad_boots",
     "test_deploy_key",  # after those that use the repository's own configuration
