@@ -77,7 +77,7 @@ class BackupStore(pulumi.ComponentResource):
             LOGS,
             args,
             lock_days=0,
-            lifecycle=[LifecycleRule("", backup.log_retention_days, 1)],
+            lifecycle=[LifecycleRule("logs/", backup.log_retention_days, 1)],
         )
         self.buckets = {"data": self.data, "bundles": self.bundles, "logs": self.logs}
         if self.second is not None:

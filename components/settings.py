@@ -21,6 +21,7 @@ from components.setting_values import (
     HexId,
     Image,
     Location,
+    LogDays,
     LoginServer,
     PlainName,
     Registry,
@@ -90,8 +91,9 @@ class Backup(Model):
     metrics_retention_days: Days = Field(
         default=7, description="days that metric snapshots are kept, 1 to 3650"
     )
-    log_retention_days: Days = Field(
-        default=30, description="days that archived logs are kept, 1 to 3650"
+    # Not less than Loki's own: its index would name chunks that the bucket has forgotten.
+    log_retention_days: LogDays = Field(
+        default=30, description="days that archived logs are kept, 30 (as Loki keeps them) to 3650"
     )
     hidden_version_days: Days = Field(
         default=15, description="days after which overwritten or deleted versions go, 1 to 3650"

@@ -73,6 +73,8 @@ class BackupTerms:
     lock_days: int
     second: BundleStore | None = None
     """The bucket of the second repository; None where there is none."""
+    logs: str = ""
+    """The bucket of the logs."""
 
     @property
     def repositories(self) -> tuple[int, ...]:
@@ -91,6 +93,7 @@ def read_backup_terms(paths: Paths, boot: BootSettings) -> BackupTerms:
         second=BundleStore(second.get("endpoint", ""), second.get("region", ""), name)
         if name
         else None,
+        logs=data.get("buckets", {}).get("logs", ""),
     )
 
 

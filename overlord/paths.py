@@ -76,6 +76,11 @@ class Paths:
         return self.state / "samples-backup.json"
 
     @property
+    def logs_backup(self) -> Path:
+        """How far this node's logs are in the bucket."""
+        return self.state / "logs-backup.json"
+
+    @property
     def backup_lock(self) -> Path:
         """The lock of the data bucket as this node saw it last."""
         return self.state / "backup-lock.json"
@@ -164,6 +169,11 @@ class Paths:
     def prometheus_volume(self) -> Path:
         """Docker's volume with Prometheus's samples."""
         return self.root / "var/lib/docker/volumes/overlord_prometheus-data/_data"
+
+    @property
+    def loki_volume(self) -> Path:
+        """Docker's volume with Loki's chunks and index."""
+        return self.root / "var/lib/docker/volumes/overlord_loki-data/_data"
 
     @property
     def database_socket(self) -> Path:

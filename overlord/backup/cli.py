@@ -3,19 +3,20 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 from rich.console import Console
 
+from overlord.backup.archive import Upload
 from overlord.backup.copy import Copier, copy_failure, find_copy
 from overlord.backup.leadership import leads
+from overlord.backup.logs import LOGS
 from overlord.backup.manager import Manager
 from overlord.backup.managers import in_turn, managers_of, reading, where
-from overlord.backup.objects import data_bucket, second_bucket
+from overlord.backup.objects import Bucket, data_bucket, logs_bucket, second_bucket
 from overlord.backup.repository import Repository
 from overlord.backup.state import forget_second
-from overlord.backup.words import backup_table, of_copy, of_good_test, summary
+from overlord.backup.words import backup_table, of_copy, of_good_test, of_logs, summary
 from overlord.console import fails, or_stop
 from overlord.node import read_backup_terms, read_boot_settings
 from overlord.paths import Paths
@@ -32,7 +33,7 @@ def backup() -> None:
 @backup.command()
 @click.option("--full", is_flag=True, help="A full one, whatever there is already.")
 def now(full: bool) -> None:
-    """Make a backup of the database and of the metrics now, on the node that leads."""
+    """Make a backup of the database, the metrics and the logs now, on the node that leads."""
 
     def work(manager: Manager) -> None:
         kind = manager.back_up("full" if full else None)
@@ -42,8 +43,10 @@ def now(full: bool) -> None:
     failed = fails(lambda: in_turn(managers, work))
     # A node that does not lead has said so by now.
     if leads():
-        or_stop(lambda: managers[0].back_up_samples(_upload, read_boot_settings(PATHS).node))
+        node = or_stop(lambda: read_boot_settings(PATHS).node)
+        or_stop(lambda: managers[0].back_up_samples(_into(data_bucket), node))
         click.echo(SNAPSHOT_STORED)
+        _say_stored(or_stop(lambda: managers[0].back_up_logs(_into(logs_bucket), node)))
     if failed:
         sys.exit(1)
 
@@ -63,7 +66,10 @@ def list_() -> None:
         for line in summary(found, terms):
             click.echo(line)
 
-    or_stop(lambda: in_turn(managers_of(PATHS), show))
+    failed = fails(lambda: in_turn(managers_of(PATHS), show))
+    failed |= fails(lambda: click.echo(of_logs(logs_bucket(PATHS).objects(LOGS))))
+    if failed:
+        sys.exit(1)
 
 
 @backup.command()
@@ -106,8 +112,8 @@ def tend() -> None:
         forget_second(PATHS)
     failed = fails(lambda: in_turn(managers, work))
     or_stop(lambda: _tend_locks(managers))
-    if or_stop(_tend_samples):
-        click.echo(SNAPSHOT_STORED)
+    failed |= fails(lambda: _tend_samples(managers[0]))
+    failed |= fails(lambda: _tend_logs(managers[0]))
     if failed:
         sys.exit(1)
 
@@ -148,9 +154,19 @@ def _tend_locks(managers: Sequence[Manager]) -> None:
         second.tend_lock(lambda: second_bucket(PATHS).lock_days(), wanted)
 
 
-def _tend_samples() -> bool:
-    return managers_of(PATHS)[0].tend_samples(_upload, read_boot_settings(PATHS).node)
+def _tend_samples(manager: Manager) -> None:
+    if manager.tend_samples(_into(data_bucket), read_boot_settings(PATHS).node):
+        click.echo(SNAPSHOT_STORED)
 
 
-def _upload(key: str, source: BinaryIO) -> int:
-    return data_bucket(PATHS).upload(key, source)
+def _tend_logs(manager: Manager) -> None:
+    _say_stored(manager.tend_logs(_into(logs_bucket), read_boot_settings(PATHS).node))
+
+
+def _say_stored(size: int | None) -> None:
+    if size is not None:
+        click.echo(f"{size / 1000**2:.1f} MB of logs stored")
+
+
+def _into(bucket: Callable[[Paths], Bucket]) -> Upload:
+    return lambda key, source: bucket(PATHS).upload(key, source)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from overlord.backup.objects import Bucket, Stored, place
+from overlord.backup.objects import Bucket, Stored, look_for_room, place
 from overlord.backup.repository import Backup, Repository, segment_number
 from overlord.backup.samples import SAMPLES, newest_snapshot
 from overlord.errors import OverlordError
@@ -24,8 +24,6 @@ from overlord.files import read_json, write_json
 REPOSITORY = "database"
 INFO = (f"{REPOSITORY}/backup/overlord/backup.info", f"{REPOSITORY}/archive/overlord/archive.info")
 """What pgBackRest reads first; each has a twin that ends with `.copy`."""
-KEPT_FREE = 0.2
-"""Part of the disk that a copy leaves free, about where the first alert about the disk begins."""
 LONGEST = 4 * 3600.0
 """Seconds after which a copy gives up. The next one goes on with what is there."""
 _INDEX = "index.json"
@@ -169,7 +167,7 @@ class Copier:
     def _bring(self, objects: list[Stored], work: Path, before: Whole | None, began: float) -> None:
         missing = [one for one in objects if not _there(one, work, before)]
         size = sum(one.bytes for one in missing)
-        self._look_for_room(size)
+        look_for_room(self.home, size, "a copy of the backup")
         for one in missing:
             if self.stop():
                 raise OverlordError("this node leads by now", "the other one keeps the copy")
@@ -187,17 +185,6 @@ class Copier:
             draft.replace(target)
         if missing:
             self.say(f"fetched {len(missing)} objects, {size / 1000**2:.0f} MB")
-
-    def _look_for_room(self, size: int) -> None:
-        disk = shutil.disk_usage(self.home)
-        # As df counts: what is reserved for root is neither used nor free.
-        lacking = size + KEPT_FREE * (disk.used + disk.free) - disk.free
-        if size and lacking > 0:
-            raise OverlordError(
-                f"no room for a copy of the backup: {lacking / 1000**3:.1f} GB more would have to "
-                f"be free, so that {KEPT_FREE:.0%} of the disk stay so",
-                "docs/runbooks/disk-full.md; the copy before stays as it was",
-            )
 
 
 def _there(one: Stored, work: Path, before: Whole | None) -> bool:

@@ -10,22 +10,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from overlord.backup.archive import Upload
 from overlord.backup.causes import NOT_ARCHIVED, cause_of, failure, run_tool
 from overlord.backup.examination import faults, parse_found
+from overlord.backup.logs import back_up_logs
 from overlord.backup.repository import Kind, Repository
-from overlord.backup.samples import Upload, back_up_samples
+from overlord.backup.samples import back_up_samples
 from overlord.backup.schedule import due, missed_today
 from overlord.backup.source import read_repository
 from overlord.backup.state import (
     Lock,
+    Logs,
     RestoreTest,
     Samples,
     Watch,
     read_lock,
+    read_logs,
     read_restore_test,
     read_samples,
     read_watch,
     write_lock,
+    write_logs,
     write_restore_test,
     write_samples,
     write_watch,
@@ -39,7 +44,13 @@ REACH = "check the node's B2 key and that B2 answers; docs/runbooks/backup.md go
 POSTGRES = "is PostgreSQL up? see `overlordctl logs postgres`"
 LOCK_EVERY = 3600.0
 """Seconds between two looks at the bucket's lock."""
+LOGS_EVERY = 3600.0
+"""Seconds between two archives of logs."""
 FAULTY = "docs/runbooks/backup.md: make a full backup now, and look for what damaged this one"
+
+
+class BusyError(OverlordError):
+    """Something else is at work on this node."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,35 @@ class Manager:
                 write_samples(self.paths, replace(before, error=error.what))
                 raise
             write_samples(self.paths, Samples(self.now(), size))
+
+    def tend_logs(self, upload: Upload, node: str) -> int | None:
+        """Store what this node's Loki wrote, once an hour, whichever node leads; returns the bytes,
+        None where it is not its turn. Raises OverlordError, after it has been written down for the
+        alert."""
+        before = read_logs(self.paths) or Logs()
+        if 0 <= self.now() - before.ended < LOGS_EVERY:
+            return None
+        try:
+            return self.back_up_logs(upload, node)
+        except BusyError:  # the restore test takes its time every night
+            return None
+
+    def back_up_logs(self, upload: Upload, node: str) -> int:
+        """Store what this node's Loki wrote since the last time; returns the bytes. Raises
+        OverlordError, after it has been written down for the alert."""
+        with self.alone():
+            logs, began, size = read_logs(self.paths) or Logs(), self.now(), 0
+            try:
+                for step in back_up_logs(self.paths.loki_volume, node, upload, logs.until, began):
+                    size += step.bytes
+                    # Not again, whatever happens to the rest.
+                    logs = replace(logs, until=step.until)
+                    write_logs(self.paths, logs)
+            except OverlordError as error:
+                write_logs(self.paths, replace(logs, error=error.what))
+                raise
+            write_logs(self.paths, Logs(logs.until, began, size))
+            return size
 
     def tend_lock(self, read_days: Callable[[], int], wanted: int) -> None:
         """Look whether the bucket still locks what goes into it for as long as is set, once an
@@ -249,13 +289,13 @@ class Manager:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the one place at work on this node. Raises OverlordError when it is taken."""
+        """Hold the one place at work on this node. Raises BusyError when it is taken."""
         self.paths.run.mkdir(parents=True, exist_ok=True)
         with (self.paths.run / "backup.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise OverlordError(
+                raise BusyError(
                     "a backup, a restore or a restore test is at work on this node",
                     "wait for its end: `systemctl status overlord-backup overlord-restore-test`",
                 ) from None

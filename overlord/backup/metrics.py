@@ -7,10 +7,12 @@ from prometheus_client.core import GaugeMetricFamily
 from overlord.backup.copy import Whole, copy_failure, find_copy
 from overlord.backup.state import (
     Lock,
+    Logs,
     RestoreTest,
     Samples,
     Watch,
     read_lock,
+    read_logs,
     read_restore_test,
     read_samples,
     read_watch,
@@ -33,6 +35,8 @@ class BackupCollector:
             yield from _present(_of_archive(max(seen, key=lambda one: one.archive_seen)))
         if samples := read_samples(self._paths):
             yield from _present(_of_samples(samples))
+        if logs := read_logs(self._paths):
+            yield from _present(_of_logs(logs))
         locks = {number: read_lock(self._paths, number) for number in REPOSITORIES}
         yield from _by_repository({n: _of_lock(one) for n, one in locks.items() if one})
         home = self._paths.backup_copy
@@ -100,6 +104,18 @@ def _of_samples(samples: Samples) -> tuple[Row, ...]:
             samples.ended or None,
         ),
         ("metrics_backup_bytes", "Size of that snapshot", samples.bytes),
+    )
+
+
+def _of_logs(logs: Logs) -> tuple[Row, ...]:
+    return (
+        ("logs_backup_failed", "1 after a failed try to store logs", bool(logs.error)),
+        (
+            "logs_backup_timestamp_seconds",
+            "What Loki wrote before this moment is in the bucket",
+            logs.until / 10**9 or None,
+        ),
+        ("logs_backup_bytes", "Size of what was stored last", logs.bytes),
     )
 
 

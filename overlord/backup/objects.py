@@ -1,9 +1,10 @@
-"""Reads from and writes to the data bucket, as B2 wants it: an MD5 with everything that goes into a
+"""Reads from and writes to the buckets, as B2 wants it: an MD5 with everything that goes into a
 locked bucket, and none of the checksum headers of newer SDKs."""
 
 import base64
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from overlord.paths import Paths
 from overlord.s3 import SYSTEM_TRUST, s3_client
 
 PART_BYTES = 32 * 1024**2
+KEPT_FREE = 0.2
+"""Part of the disk that stays free, about where the first alert about the disk begins."""
 DAYS_A_YEAR = 365
 NO_LOCK = (
     "ObjectLockConfigurationNotFoundError",
@@ -45,6 +48,19 @@ def place(folder: Path, name: str) -> Path:
             "pgBackRest makes no such names: docs/runbooks/compromised.md",
         )
     return folder / name
+
+
+def look_for_room(folder: Path, size: int, what: str) -> None:
+    """Raises OverlordError when so many bytes would not leave enough of a folder's disk free."""
+    disk = shutil.disk_usage(folder)
+    # As df counts: what is reserved for root is neither used nor free.
+    lacking = size + KEPT_FREE * (disk.used + disk.free) - disk.free
+    if size and lacking > 0:
+        raise OverlordError(
+            f"no room for {what}: {lacking / 1000**3:.1f} GB more would have to be free, so that "
+            f"{KEPT_FREE:.0%} of the disk stay so",
+            "docs/runbooks/disk-full.md; what is there stays as it was",
+        )
 
 
 @dataclass(frozen=True)
@@ -213,6 +229,13 @@ def data_bucket(paths: Paths) -> Bucket:
     """The bucket of this node's backups. Raises OverlordError when the node is not known."""
     boot = read_boot_settings(paths)
     name = read_backup_terms(paths, boot).bucket
+    return _open_with(paths, read_node(paths, boot).bundles, name, "b2_key")
+
+
+def logs_bucket(paths: Paths) -> Bucket:
+    """The bucket of the logs. Raises OverlordError when the node is not known."""
+    boot = read_boot_settings(paths)
+    name = read_backup_terms(paths, boot).logs
     return _open_with(paths, read_node(paths, boot).bundles, name, "b2_key")
 
 

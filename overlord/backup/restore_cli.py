@@ -1,6 +1,7 @@
 """`overlordctl restore`."""
 
 import re
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from typing import BinaryIO
 import click
 
 from overlord.backup.copy import Whole, find_copy
+from overlord.backup.logs import LOGS, for_loki, newest_archives, put_back_logs
 from overlord.backup.managers import managers_of, reading
-from overlord.backup.objects import Bucket, data_bucket, place
+from overlord.backup.objects import Bucket, data_bucket, logs_bucket, place
 from overlord.backup.restore import Restore
 from overlord.backup.samples import SAMPLES, newest_snapshot, put_back
+from overlord.backup.words import GIGABYTE
 from overlord.console import or_stop, stop
 from overlord.errors import OverlordError
 from overlord.layout import stack_of
@@ -42,6 +45,12 @@ PATHS = Paths()
 @click.option(
     "--metrics", is_flag=True, help="Not the database but the samples of Prometheus, which runs on."
 )
+@click.option(
+    "--logs",
+    is_flag=True,
+    help="Not the database but the logs in Loki, which runs on; with --to, all that the bucket "
+    "has of them, in a folder.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be restored, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restore(
@@ -50,6 +59,7 @@ def restore(
     bucket_as_of: str | None,
     from_copy: bool,
     metrics: bool,
+    logs: bool,
     dry_run: bool,
     yes: bool,
 ) -> None:
@@ -58,16 +68,26 @@ def restore(
     With --to, beside the running database. Without, in its place: PostgreSQL of this node is
     stopped, and what was there is kept aside.
     """
-    if not metrics:
-        or_stop(lambda: _restore_database(at, to, bucket_as_of, from_copy, dry_run, yes))
-    elif at or to or bucket_as_of:
+    if metrics and (at or to or bucket_as_of or logs):
         stop(
             OverlordError(
-                "--metrics takes the newest snapshot", "leave --at, --to and --bucket-as-of out"
+                "--metrics takes the newest snapshot",
+                "leave --at, --to, --bucket-as-of and --logs out",
             )
         )
-    else:
+    if logs and (at or bucket_as_of or from_copy):
+        stop(
+            OverlordError(
+                "--logs takes what is in the bucket now",
+                "leave --at, --bucket-as-of and --from-copy out",
+            )
+        )
+    if metrics:
         or_stop(lambda: _restore_metrics(from_copy, dry_run))
+    elif logs:
+        or_stop(lambda: _restore_logs(to, dry_run))
+    else:
+        or_stop(lambda: _restore_database(at, to, bucket_as_of, from_copy, dry_run, yes))
 
 
 def parse_moment(text: str) -> datetime:
@@ -145,6 +165,25 @@ def _restore_metrics(from_copy: bool, dry_run: bool) -> None:
     with snapshot.opened() as archive:
         blocks = put_back(PATHS.prometheus_volume, archive)
     click.echo(f"{blocks} blocks of samples put back; Prometheus takes them up within a minute")
+
+
+def _restore_logs(to: Path | None, dry_run: bool) -> None:
+    bucket = logs_bucket(PATHS)
+    archives = newest_archives(bucket.objects(LOGS))
+    if to is None:
+        archives = for_loki(archives, time.time())
+    if not archives:
+        raise OverlordError("there are no logs in the bucket", "`overlordctl backup list`")
+    size, last = sum(one.bytes for one in archives) / GIGABYTE, archives[-1].key
+    click.echo(f"{len(archives)} archives of logs, {size:.2f} GB, up to {last}")
+    if dry_run:
+        click.echo("dry run: nothing was changed")
+        return
+    if to:
+        to.mkdir(parents=True, exist_ok=True)
+    files = put_back_logs(to or PATHS.loki_volume, bucket, archives)
+    seen = f"below {to}" if to else "put back; Loki takes them up within six minutes"
+    click.echo(f"{files} files {seen}")
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,13 @@ import json
 import os
 import re
 import shutil
-import tarfile
-import threading
 import urllib.request
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from os import fdopen, pipe
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
+from overlord.backup.archive import Files, Upload, store, unpack
 from overlord.backup.objects import Stored
 from overlord.errors import OverlordError
 
@@ -22,7 +19,6 @@ _IN_BLOCK = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}(/[a-z][a-z.]*|/chunks/[0-9]+)")
 SAMPLES = "metrics/"
 """Where snapshots are in the bucket, each below the name of its node."""
 PROMETHEUS = "http://127.0.0.1:9090"
-Upload = Callable[[str, BinaryIO], int]
 
 
 def back_up_samples(
@@ -30,8 +26,7 @@ def back_up_samples(
 ) -> tuple[str, int]:
     """Store a snapshot; returns its key and its bytes. Raises OverlordError.
 
-    A snapshot is made of links, so it takes no room beside what is there. It goes as it is read:
-    the disk need not hold it twice. Samples are packed tightly already, so it is not compressed.
+    A snapshot is made of links, so it takes no room beside what is there.
     """
     name = _snapshot(prometheus)
     folder = volume / "snapshots" / name
@@ -43,7 +38,7 @@ def back_up_samples(
                 f"Prometheus made snapshot {name}, and {folder} is not there",
                 "is the volume of Prometheus elsewhere? see `docker volume inspect`",
             )
-        return key, _send(folder, key, upload)
+        return key, store(_opened(folder), key, upload)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -69,15 +64,15 @@ def put_back(volume: Path, archive: BinaryIO) -> int:
     arriving = volume / "arriving"
     shutil.rmtree(arriving, ignore_errors=True)
     owner = volume.stat()
+
+    def take(name: str, content: IO[bytes]) -> None:
+        target = arriving / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            shutil.copyfileobj(content, file, 1024**2)
+
     try:
-        with tarfile.open(fileobj=archive, mode="r|") as members:
-            for member in members:
-                _unpack(members, member, arriving)
-    except tarfile.TarError as error:
-        raise OverlordError(
-            f"the snapshot is damaged: {error}", "take an earlier one: docs/operations/restore.md"
-        ) from None
-    else:
+        unpack(archive, _IN_BLOCK, take)
         blocks = sorted(arriving.iterdir()) if arriving.is_dir() else []
         new = [block for block in blocks if not (volume / block.name).exists()]
         for block in new:
@@ -89,16 +84,10 @@ def put_back(volume: Path, archive: BinaryIO) -> int:
         shutil.rmtree(arriving, ignore_errors=True)
 
 
-def _unpack(members: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    """One file of a block; all else, such as a link or a path that leads out, is left behind."""
-    name = member.name.removeprefix("./")
-    content = members.extractfile(member) if member.isfile() else None
-    if content is None or not _IN_BLOCK.fullmatch(name):
-        return
-    target = folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as file:
-        shutil.copyfileobj(content, file, 1024**2)
+def _opened(folder: Path) -> Files:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path.open("rb")
 
 
 def _snapshot(prometheus: str) -> str:
@@ -118,43 +107,3 @@ def _snapshot(prometheus: str) -> str:
             "see `overlordctl logs prometheus`",
         )
     return name
-
-
-def _send(folder: Path, key: str, upload: Upload) -> int:
-    reading, writing = pipe()
-    failed: list[Exception] = []
-
-    def write() -> None:
-        # A reader that gave up shows as a broken pipe; its own error is the one to tell.
-        with suppress(BrokenPipeError), fdopen(writing, "wb") as target:
-            try:
-                with tarfile.open(fileobj=target, mode="w|") as archive:
-                    archive.add(folder, arcname=".")
-            except Exception as error:
-                failed.append(error)
-
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    try:
-        with fdopen(reading, "rb") as source:
-            size = upload(key, _Whole(source, failed))  # type: ignore[arg-type]
-    finally:
-        writer.join(60)
-    return size
-
-
-class _Whole:
-    """The reading end: its end is an error when the writer failed, so that half an archive is never
-    taken for one."""
-
-    def __init__(self, source: BinaryIO, failed: list[Exception]) -> None:
-        self._source, self._failed = source, failed
-
-    def read(self, size: int) -> bytes:
-        data = self._source.read(size)
-        if not data and self._failed:
-            raise OverlordError(
-                f"the snapshot could not be read: {type(self._failed[0]).__name__}",
-                "is the disk sound? see `journalctl -k`",
-            )
-        return data

@@ -66,6 +66,20 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Logs:
+    """How far what this node's Loki wrote is in the bucket."""
+
+    until: int = 0
+    """All that was written before this is there; nanoseconds since the epoch."""
+    ended: float = 0.0
+    """When all that was new was last sent, in seconds since the epoch."""
+    bytes: int = 0
+    """Sent that time."""
+    error: str = ""
+    """Why the last try failed; empty when it did not."""
+
+
+@dataclass(frozen=True)
 class Lock:
     """The bucket's lock, as this node saw it last."""
 
@@ -79,7 +93,7 @@ class Lock:
     tried: float = 0.0
 
 
-T = TypeVar("T", Watch, RestoreTest, Samples, Lock)
+T = TypeVar("T", Watch, RestoreTest, Samples, Logs, Lock)
 
 
 def read_watch(paths: Paths, repository: int = 1) -> Watch | None:
@@ -124,6 +138,16 @@ def read_samples(paths: Paths) -> Samples | None:
 def write_samples(paths: Paths, samples: Samples) -> None:
     """Remember."""
     write_json(paths.samples_backup, asdict(samples))
+
+
+def read_logs(paths: Paths) -> Logs | None:
+    """None where nothing was ever sent."""
+    return _read(paths.logs_backup, Logs)
+
+
+def write_logs(paths: Paths, logs: Logs) -> None:
+    """Remember."""
+    write_json(paths.logs_backup, asdict(logs))
 
 
 def read_lock(paths: Paths, repository: int = 1) -> Lock | None:

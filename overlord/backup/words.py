@@ -1,10 +1,12 @@
 """How backups, their terms and their test read."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.table import Table
 
 from overlord.backup.copy import Whole
+from overlord.backup.objects import Stored
 from overlord.backup.repository import Repository
 from overlord.backup.state import RestoreTest
 from overlord.node import BackupTerms
@@ -55,6 +57,18 @@ def of_copy(kept: Whole | None, failure: str | None) -> list[str]:
         f"copy on this node: {kept.label}, {kept.bytes / GIGABYTE:.2f} GB, of what was in the "
         f"bucket at {made:%Y-%m-%d %H:%M:%S} UTC, back to {since:%Y-%m-%d %H:%M:%S}, {samples}",
     ]
+
+
+def of_logs(archives: Sequence[Stored]) -> str:
+    """What is in the bucket of both nodes' logs, and what it costs."""
+    if not archives:
+        return "no logs in the bucket"
+    stored = sum(one.bytes for one in archives) / GIGABYTE
+    newest = datetime.fromtimestamp(max(one.changed for one in archives), UTC)
+    return (
+        f"logs of both nodes: {stored:.2f} GB in the bucket, about "
+        f"{stored * DOLLARS_A_GIGABYTE:.2f} USD a month, the last of {newest:%Y-%m-%d %H:%M:%S} UTC"
+    )
 
 
 def of_good_test(test: RestoreTest, where: str) -> str:

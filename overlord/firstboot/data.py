@@ -1,12 +1,20 @@
-"""Steps that give the node its data: the database, and metrics from before."""
+"""Steps that give the node its data: the database, and metrics and logs from before."""
 
+import time
 from dataclasses import replace
 from typing import Literal
 
 from overlord.actions import database as database_actions
 from overlord.arbiter import ArbiterSilentError
 from overlord.backup.causes import failure
-from overlord.backup.objects import data_bucket
+from overlord.backup.logs import (
+    LOGS,
+    for_loki,
+    has_earlier_days,
+    newest_archives,
+    put_back_logs,
+)
+from overlord.backup.objects import data_bucket, logs_bucket
 from overlord.backup.restore import recovery_notes
 from overlord.backup.samples import SAMPLES, newest_snapshot, put_back
 from overlord.backup.source import Look, Source, backups_word, choose, look_at
@@ -80,8 +88,29 @@ def metrics(context: Context) -> Notes:
             blocks = put_back(volume, archive)
     except (OverlordError, OSError) as error:
         what = error.what if isinstance(error, OverlordError) else str(error)
-        return [f"none from before: {what}; `overlordctl restore --metrics` tries again"]
+        return [_none_from_before(what, "--metrics")]
     return [f"{blocks} blocks of {key}"]
+
+
+def logs(context: Context) -> Notes:
+    """Logs from before, where this node has none: from the newest archive of either node. As with
+    the metrics, Loki runs already, and no failure here stops a boot."""
+    volume, now = context.paths.loki_volume, time.time()
+    if has_earlier_days(volume, now):
+        return ["kept what is there"]
+    try:
+        bucket = logs_bucket(context.paths)
+        archives = for_loki(newest_archives(bucket.objects(LOGS)), now)
+        if not archives:
+            return ["there are none"]
+        files = put_back_logs(volume, bucket, archives)
+    except OverlordError as error:
+        return [_none_from_before(error.what, "--logs")]
+    return [f"{files} files of {len(archives)} archives"]
+
+
+def _none_from_before(what: str, option: str) -> str:
+    return f"none from before: {what}; `overlordctl restore {option}` tries again"
 
 
 def _restore(context: Context) -> Notes:

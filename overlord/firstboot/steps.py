@@ -37,6 +37,7 @@ STEPS: tuple[tuple[str, StepFunction], ...] = (
     ("stack", services.stack),
     ("healthy", services.healthy),
     ("metrics", data.metrics),
+    ("logs", data.logs),
     ("finish", services.finish),
 )
 

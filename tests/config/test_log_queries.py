@@ -28,13 +28,19 @@ STREAMS = (
 
 
 @contextmanager
-def running_loki(log: Path) -> Iterator[str]:
-    """Loki with a node's configuration, its files and ports moved."""
+def running_loki(log: Path, *options: str, data: Path | None = None) -> Iterator[str]:
+    """Loki with a node's configuration, its files and ports moved; its address.
+
+    Args:
+        log: file for what it says.
+        options: of its command line.
+        data: its folder; by default one that goes with it.
+    """
     with ExitStack() as stack:
         node = stack.enter_context(written(VPS_01))
         http, grpc = free_port(), free_port()
         config = node.folder / "loki/loki.yaml"
-        text = config.read_text().replace("/loki", str(node.folder / "data"))
+        text = config.read_text().replace("/loki", str(data or node.folder / "data"))
         # On loopback alone: a port that is free there may be in use at another address.
         for protocol, listened, port in (("http", 3100, http), ("grpc", 9096, grpc)):
             text = text.replace(
@@ -44,7 +50,9 @@ def running_loki(log: Path) -> Iterator[str]:
         config.write_text(text)
         output = stack.enter_context(log.open("wb"))
         process = subprocess.Popen(
-            command("loki", f"-config.file={config}"), stdout=output, stderr=subprocess.STDOUT
+            command("loki", f"-config.file={config}", *options),
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         stack.callback(process.wait, timeout=30)
         stack.callback(process.terminate)

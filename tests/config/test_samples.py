@@ -91,7 +91,7 @@ def test_half_a_snapshot_puts_nothing_back(tmp_path: Path) -> None:
         archive = taken(tmp_path / "old", address)
     new = tmp_path / "new"
     new.mkdir()
-    with pytest.raises(OverlordError, match="the snapshot is damaged"):
+    with pytest.raises(OverlordError, match="the archive is damaged"):
         put_back(new, io.BytesIO(archive[: len(archive) // 2]))
     assert list(new.iterdir()) == []
 

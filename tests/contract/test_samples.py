@@ -83,7 +83,7 @@ def test_a_snapshot_is_stored_and_leaves_nothing_on_the_disk(
     content = stored(bucket)[key]
     assert len(content) == size
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        member = archive.extractfile("./01BLOCK/chunks")
+        member = archive.extractfile("01BLOCK/chunks")
         assert member is not None
         assert member.read() == b"samples" * 1000
     assert not any((volume / "snapshots").iterdir())

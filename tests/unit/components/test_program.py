@@ -12,6 +12,7 @@ import yaml
 
 from components.credentials import SECOND_TOKENS
 from components.launcher import MAX_USER_DATA_BYTES
+from components.s3_bucket import LifecycleRule
 from components.settings import NODES
 from components.tailnet import policy as policy_of
 from tests.support.program import (
@@ -231,6 +232,9 @@ def test_data_and_bundles_are_locked_and_logs_are_not(sandbox: Recording) -> Non
         for rule in buckets["overlord-sandbox-data"].inputs["lifecycle"]
     }
     assert rules == {"database/": 0, "metrics/": 7, "config/": 0}
+    assert buckets["overlord-sandbox-logs"].inputs["lifecycle"] == [
+        LifecycleRule("logs/", 30, 1).as_property()
+    ]
 
 
 def test_only_a_bucket_that_is_named_goes_with_the_rest(

@@ -137,6 +137,7 @@ def test_a_mistake_is_named_by_its_key_with_what_is_wrong_and_what_is_right(
         ({"bucketPrefix": "UPPER"}, "bucketPrefix", "cannot begin"),
         ({"region": "Frankfurt!"}, "region", "pattern"),
         ({"objectLockDays": 0}, "objectLockDays", "greater than or equal to 1"),
+        ({"logRetentionDays": 29}, "logRetentionDays", "greater than or equal to 30"),
         ({"objectLockDays": 31}, "databaseRetentionDays", "end before the lock"),
         ({"objectLockMode": "strong"}, "objectLockMode", "governance"),
         ({"lockDays": 3}, "lockDays", "no such setting"),

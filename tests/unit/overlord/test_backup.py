@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from overlord.agent.metrics import render
 from overlord.agent.state import State
+from overlord.backup.archive import Upload
 from overlord.backup.causes import cause_of
 from overlord.backup.examination import Found, faults, parse_found
 from overlord.backup.manager import Manager
@@ -28,7 +29,6 @@ from overlord.backup.repository import (
 )
 from overlord.backup.restore import Restore, recovery_notes
 from overlord.backup.restore_cli import parse_moment
-from overlord.backup.samples import Upload
 from overlord.backup.schedule import due
 from overlord.backup.state import read_restore_test, read_watch
 from overlord.backup.words import summary

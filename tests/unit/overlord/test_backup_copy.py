@@ -298,7 +298,7 @@ def test_a_copy_for_which_there_is_no_room_is_refused_before_anything_is_fetched
     node.client.fetched.clear()
     free = 20 * GIGABYTE
     monkeypatch.setattr(
-        "overlord.backup.copy.shutil.disk_usage",
+        "overlord.backup.objects.shutil.disk_usage",
         lambda _: shutil._ntuple_diskusage(100 * GIGABYTE, 80 * GIGABYTE, free),
     )
     with pytest.raises(OverlordError, match="no room for a copy of the backup"):
@@ -455,6 +455,7 @@ class Operator:
             "read_boot_settings": lambda _: SimpleNamespace(node="vps-02"),
             "read_backup_terms": lambda *_: BackupTerms("overlord-data", 30, 14),
             "data_bucket": lambda _: Bucket("overlord-data", node.client),
+            "logs_bucket": lambda _: Bucket("overlord-logs", node.client),
         }
         for module in (cli, managers, restore_cli):
             for name in replaced.keys() & vars(module).keys():

@@ -89,7 +89,7 @@ def test_a_new_node_gets_them_and_one_that_has_some_keeps_them(
 
 def test_no_failure_of_it_stops_a_boot(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     node.client.put(NEWEST, snapshot()[:700], 1000)
-    assert boots(node, monkeypatch).startswith("none from before: the snapshot is damaged")
+    assert boots(node, monkeypatch).startswith("none from before: the archive is damaged")
     node.client.away = True
     assert "restore --metrics` tries again" in boots(node, monkeypatch)
     node.client = FakeClient()

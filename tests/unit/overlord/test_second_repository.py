@@ -187,6 +187,10 @@ def overlordctl(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Callable[..., cl
     monkeypatch.setattr("overlord.backup.cli.read_boot_settings", lambda _: None)
     terms = BackupTerms("a-data", 30, 14, BundleStore("https://b.test", "b", "b-data"))
     monkeypatch.setattr("overlord.backup.cli.read_backup_terms", lambda *_: terms)
+    logs = SimpleNamespace(objects=lambda _: [])
+    monkeypatch.setattr("overlord.backup.cli.logs_bucket", lambda _: logs)
+    for part in ("samples", "logs"):
+        monkeypatch.setattr(f"overlord.backup.cli._tend_{part}", lambda _: None)
     return lambda *args: CliRunner().invoke(backup, args)
 
 
@@ -221,18 +225,22 @@ def test_a_restore_test_that_fails_in_one_repository_is_a_failure(
     assert "fault in repository 2: the backup repository cannot be read" in shown.output
 
 
-def test_a_timers_run_stores_the_samples_although_a_repository_is_away(
+def test_a_timers_run_stores_samples_and_logs_although_a_repository_is_away(
     pair: Pair,
     overlordctl: Callable[..., click.testing.Result],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pair.answers[2] = AWAY
     pair.desk.time = 2000.0
-    monkeypatch.setattr("overlord.backup.cli._tend_samples", lambda: True)
+    done: list[str] = []
+    for part in ("samples", "logs"):
+        monkeypatch.setattr(
+            f"overlord.backup.cli._tend_{part}", lambda _, part=part: done.append(part)
+        )
     shown = overlordctl("tend")
     assert shown.exit_code == 1
     assert "repository 2: " in shown.output
-    assert "snapshot of the metrics stored" in shown.output
+    assert done == ["samples", "logs"]
 
 
 def test_a_timers_run_looks_at_the_lock_of_each_bucket(
@@ -244,7 +252,6 @@ def test_a_timers_run_looks_at_the_lock_of_each_bucket(
     for name, days in (("data_bucket", 14), ("second_bucket", 3)):
         bucket = SimpleNamespace(lock_days=lambda days=days: days)
         monkeypatch.setattr(f"overlord.backup.cli.{name}", lambda _, bucket=bucket: bucket)
-    monkeypatch.setattr("overlord.backup.cli._tend_samples", lambda: False)
     overlordctl("tend")
     seen = [read_lock(pair.desk.paths, number) for number in (1, 2)]
     assert [(one.days, one.wanted) for one in seen if one] == [(14, 14), (3, 14)]
