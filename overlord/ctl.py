@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from overlord import fetch, role_commands
+from overlord.actions import database as database_actions
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import parse_document
 from overlord.actions.tls import Outcome, Tls
@@ -177,7 +178,7 @@ def database_init(i_know: bool) -> None:
 
     def work() -> None:
         compose = stack_of(PATHS, read_boot_settings(PATHS).node)
-        check(SystemRunner(), compose.run("database-tool", "init"), "see the line above")
+        check(SystemRunner(), database_actions.init_command(compose), "see the line above")
 
     or_stop(work)
     _say("made an empty database; `sudo overlord-launch run` goes on with the first boot")

@@ -14,6 +14,8 @@ from overlord.runner import Command, Runner, check
 
 MARK_VARIABLE = "OVERLORD_MIGRATION_MARK"
 SERVICE = "postgres"
+TOOL = "database-tool"
+"""The service, and the program in it."""
 
 
 def has_database(paths: Paths) -> bool:
@@ -49,8 +51,20 @@ def _mark(image: str, secrets: tuple[Path, ...], _times: tuple[int, ...]) -> str
 
 def migrate_command(compose: Compose, mark: str) -> Command:
     """Bring roles, passwords and schema up to date on a server that takes writes."""
-    command = compose.run("migrate", env=(MARK_VARIABLE,))
-    return replace(command, env=((MARK_VARIABLE, mark),), timeout=600)
+    program = ("python", "-m", "dashboard.migrate")
+    command = compose.run("migrate", *program, env=(MARK_VARIABLE,), timeout=600)
+    return replace(command, env=((MARK_VARIABLE, mark),))
+
+
+def init_command(compose: Compose) -> Command:
+    """Make a new, empty database on this node."""
+    return compose.run(TOOL, TOOL, "init", timeout=3600)
+
+
+def clone_command(compose: Compose, peer: str) -> Command:
+    """Put a copy of the peer's database in place while no server runs; what was here is kept
+    aside."""
+    return compose.run(TOOL, TOOL, "clone", peer, timeout=3600)
 
 
 def copy_from_peer(compose: Compose, runner: Runner, peer: str) -> None:
@@ -63,7 +77,7 @@ def copy_from_peer(compose: Compose, runner: Runner, peer: str) -> None:
     try:
         check(
             runner,
-            compose.run("database-tool", "clone", peer),
+            clone_command(compose, peer),
             f"is {peer} reachable over the tailnet? see `overlordctl role` there",
         )
     finally:

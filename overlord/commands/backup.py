@@ -62,7 +62,7 @@ class BackupTool:
 
     def clear_scratch(self) -> Command:
         """Remove what a restore test left, whole or not."""
-        return self.compose.run_once("database-tool", "rm", "-rf", SCRATCH, timeout=600)
+        return self.compose.run("database-tool", "rm", "-rf", SCRATCH, timeout=600)
 
     def restore(self, at: str | None) -> Command:
         """Put the database back in its place while its server is stopped."""
@@ -86,7 +86,7 @@ class BackupTool:
     ) -> Command:
         if self.repository:
             volumes = (*volumes, f"{self.repository}:{_MOUNTED}:ro")
-        return self.compose.run_once(
+        return self.compose.run(
             *("database-tool", *prefix, *self._repositories, *words),
             volumes=volumes,
             timeout=timeout,

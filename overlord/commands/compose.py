@@ -6,6 +6,10 @@ from pathlib import Path
 from overlord.runner import Command
 
 PROJECT = "overlord"
+_KILL_SECONDS = 30
+"""What a program in a container gets to end in order before it is killed."""
+_CLIENT_SECONDS = 60.0
+"""What docker's client gets beyond the program's time; it starts the container, too."""
 
 
 @dataclass(frozen=True)
@@ -44,32 +48,40 @@ class Compose:
         """Restart one service."""
         return self._command("restart", service, timeout=300)
 
-    def run(self, tool: str, *args: str, env: tuple[str, ...] = ()) -> Command:
-        """Run a tool of the stack to its end. Values for `env` come from the process's own."""
-        options = tuple(f"--env={name}" for name in env)
-        return self._command(
-            "run", "--rm", "--no-TTY", "--no-deps", "--quiet-pull", *options, tool, *args,
-            timeout=3600,
-        )  # fmt: skip
-
     def start(self, service: str) -> Command:
         """Start one service as the file says."""
         return self._command("up", "--detach", "--no-deps", service, timeout=300)
 
     def execute(self, service: str, *args: str, timeout: float = 120.0) -> Command:
-        """Run a program in a service's running container."""
-        return self._command("exec", "--no-TTY", service, *args, timeout=timeout)
-
-    def run_once(
-        self, service: str, *args: str, volumes: tuple[str, ...] = (), timeout: float = 120.0
-    ) -> Command:
-        """Run a program in a container of its own, set up as a service, in place of its own entry
-        point, and with more volumes if it needs them."""
-        mount = (word for volume in volumes for word in ("--volume", volume))
+        """Run a program in a service's running container; it ends after its time there too."""
         return self._command(
-            *("run", "--rm", "--no-TTY", "--no-deps", "--quiet-pull", *mount),
-            *("--entrypoint", args[0], service, *args[1:]),
-            timeout=timeout,
+            "exec", "--no-TTY", service, *_limited(args, timeout), timeout=timeout + _CLIENT_SECONDS
+        )
+
+    def run(
+        self,
+        service: str,
+        *args: str,
+        env: tuple[str, ...] = (),
+        volumes: tuple[str, ...] = (),
+        timeout: float = 120.0,
+    ) -> Command:
+        """Run a program to its end in a container of its own, set up as a service, in place of its
+        own entry point; it ends after its time there too.
+
+        Args:
+            env: variables for it, whose values come from the process's own.
+            volumes: more of them.
+        """
+        options = (
+            *(f"--env={name}" for name in env),
+            *(word for volume in volumes for word in ("--volume", volume)),
+        )
+        program, *rest = _limited(args, timeout)
+        return self._command(
+            *("run", "--rm", "--no-TTY", "--no-deps", "--quiet-pull", *options),
+            *("--entrypoint", program, service, *rest),
+            timeout=timeout + _CLIENT_SECONDS,
         )
 
     def stop_service(self, service: str) -> Command:
@@ -98,3 +110,9 @@ class Compose:
         where = ("--env-file", str(self.env_file), "--file", str(self.file))
         name = f"docker compose {args[0]}"
         return Command((*prefix, *where, *options, *args), timeout=timeout, name=name)
+
+
+def _limited(args: tuple[str, ...], seconds: float) -> tuple[str, ...]:
+    """The program under coreutils' timeout: docker's client ends alone when it is killed, and what
+    it started in a container goes on. Ends with 124, or with 137 for one that had to be killed."""
+    return ("timeout", "--verbose", f"--kill-after={_KILL_SECONDS}", f"{seconds:.0f}", *args)

@@ -44,7 +44,6 @@ def database(context: Context) -> Notes:
     """The database: kept, copied from the peer, restored, or made where there never was any."""
     share_secrets(context)
     compose = stack_of(context.paths, context.node.name)
-    tool = "database-tool"
     began = context.clock()
     said = ""
     while True:
@@ -53,10 +52,12 @@ def database(context: Context) -> Notes:
             case Keep():
                 return ["kept what is there"]
             case Init():
-                check(context.runner, compose.run(tool, "init"), f"free space?, {AGAIN}")
+                check(
+                    context.runner, database_actions.init_command(compose), f"free space?, {AGAIN}"
+                )
                 return ["made an empty one"]
             case Clone(peer):
-                command = compose.run(tool, "clone", peer)
+                command = database_actions.clone_command(compose, peer)
                 if context.runner.run(command).code == 0:
                     return [f"copied from {peer}"]
                 # The peer may have gone meanwhile: what it says now decides.

@@ -340,7 +340,7 @@ def test_the_first_look_prepares_the_repository_and_makes_a_full_backup(desk: De
     places = [next(i for i, line in enumerate(desk.runner.lines) if part in line) for part in order]
     assert places == sorted(places)
     # Behind everything else, in the database's own container.
-    assert desk.runner.ran("exec --no-TTY postgres nice -n 15 ionice -c 3")
+    assert desk.runner.ran(" 43200 nice -n 15 ionice -c 3")
 
 
 def test_a_look_is_written_down_for_the_alerts(desk: Desk) -> None:
@@ -401,9 +401,7 @@ def test_a_good_restore_is_written_down_with_its_recovery_point(desk: Desk) -> N
     test = desk.manager.verify()
     assert (test.ok, test.recovery_point_age, test.good_rows) == (True, 10.0, {"devices": 50})
     assert 'overlord_restore_test_ok{repository="1"} 1.0' in desk.metrics()
-    assert desk.runner.lines[-1].endswith(
-        "rm database-tool -rf " + "/var/lib/postgresql/data/restore-test"
-    )
+    assert desk.runner.lines[-1].endswith(" rm -rf /var/lib/postgresql/data/restore-test")
 
 
 @pytest.mark.parametrize(

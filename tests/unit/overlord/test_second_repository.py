@@ -20,6 +20,7 @@ from overlord.backup.repository import Repository, parse_info
 from overlord.backup.restore import Restore
 from overlord.backup.source import Look, backups_word, choose
 from overlord.backup.state import forget_second, read_lock, read_watch
+from overlord.commands.backup import TOOL
 from overlord.errors import OverlordError
 from overlord.firstboot import data
 from overlord.firstboot.context import Context
@@ -104,9 +105,10 @@ class Pair:
 
     def __init__(self, root: Path) -> None:
         self.answers = {1: Result(0, info()), 2: Result(0, info())}
-        tool = "/etc/overlord/postgres/pgbackrest-tool --output=json info"
         by_number = {
-            f"database-tool {number} {tool}": lambda _, number=number: self.answers[number]
+            f"pgbackrest-repository {number} {TOOL} --output=json info": lambda _, number=number: (
+                self.answers[number]
+            )
             for number in self.answers
         }
         self.desk = Desk(root)
@@ -269,21 +271,21 @@ def test_a_restore_takes_the_second_where_the_first_cannot_be_read_and_says_so(p
     assert "in repository 2" in plan
     assert "left out: the backup repository cannot be read: no route to host" in plan
     job.run()
-    assert pair.desk.runner.ran("database-tool 2 database-tool restore")
+    assert pair.desk.runner.ran("pgbackrest-repository 2 database-tool restore")
 
 
 def test_a_restore_reads_the_log_of_both_where_both_can_be_read(pair: Pair) -> None:
     job = restore(pair)
     assert "in repository 1" in "\n".join(job.plan())
     job.run()
-    assert pair.desk.runner.ran("database-tool both database-tool restore")
+    assert pair.desk.runner.ran("pgbackrest-repository both database-tool restore")
 
 
 def first_boot(root: Path, first: Result, second: Result) -> tuple[Context, FakeRunner]:
     runner = FakeRunner(
         {
-            "database-tool 1 /etc/overlord/postgres/pgbackrest-tool --output=json info": first,
-            "database-tool 2 /etc/overlord/postgres/pgbackrest-tool --output=json info": second,
+            f"pgbackrest-repository {number} {TOOL} --output=json info": answer
+            for number, answer in enumerate((first, second), 1)
         }
     )
     found = context(root, runner, lambda _: EMPTY)
@@ -304,7 +306,7 @@ def test_a_first_boot_makes_a_database_where_both_repositories_are_empty(tmp_pat
 def test_a_first_boot_restores_from_the_second_where_the_first_is_empty(tmp_path: Path) -> None:
     found, runner = first_boot(tmp_path, EMPTY_ONE, FULL_ONE)
     assert data.database(found)[0] == "restored the newest backup of the second repository"
-    assert runner.ran("database-tool both database-tool restore")
+    assert runner.ran("pgbackrest-repository both database-tool restore")
     assert not runner.ran("database-tool init")
 
 
@@ -313,7 +315,7 @@ def test_a_first_boot_restores_from_the_first_alone_where_the_second_is_away(
 ) -> None:
     found, runner = first_boot(tmp_path, FULL_ONE, AWAY)
     assert data.database(found)[0] == "restored the newest backup"
-    assert runner.ran("database-tool 1 database-tool restore")
+    assert runner.ran("pgbackrest-repository 1 database-tool restore")
 
 
 @pytest.mark.parametrize(
