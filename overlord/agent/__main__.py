@@ -11,7 +11,7 @@ from overlord.agent.http import Service
 from overlord.agent.notify import notify
 from overlord.agent.state import State
 from overlord.decide import Action, History, RestartService, decide, remember, with_restart
-from overlord.facts.observe import observe, observe_slow
+from overlord.facts.observe import Facts, observe, observe_slow
 from overlord.facts.peer import PORT
 from overlord.files import write
 from overlord.paths import Paths
@@ -20,6 +20,8 @@ from overlord.runner import SystemRunner
 from overlord.settle import code_digest
 
 ROUND_SECONDS = 5.0
+STARTING_SECONDS = 1.0
+"""Between rounds while a container starts: /health must not call a node ill that is well by now."""
 SLOW_SECONDS = 30.0
 
 log = logging.getLogger("overlord.agent")
@@ -62,10 +64,17 @@ def run(paths: Paths, stop: threading.Event) -> None:
             )
             hands.start()
             slow_at -= SLOW_SECONDS  # see soon whether it helped
-        if stop.wait(ROUND_SECONDS):
+        if stop.wait(pause(facts, actions)):
             break
     notify("STOPPING=1")
     service.shutdown()
+
+
+def pause(facts: Facts, actions: tuple[Action, ...]) -> float:
+    """Seconds until the next round. Docker ends the state `starting` by itself, so the short pause
+    comes to an end; what the agent does about a node is not done more often for it."""
+    starts = any(one.health == "starting" for one in facts.containers)
+    return STARTING_SECONDS if starts and not actions else ROUND_SECONDS
 
 
 def _act(actor: Actor, actions: tuple[Action, ...]) -> None:

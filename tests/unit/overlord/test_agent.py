@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from overlord.agent.__main__ import ROUND_SECONDS, STARTING_SECONDS, pause
 from overlord.agent.http import Handler, Service
 from overlord.agent.notify import notify
 from overlord.agent.state import STALE_SECONDS, State
 from overlord.apply import settle_command
 from overlord.backup.state import RestoreTest, Watch, write_restore_test, write_watch
-from overlord.decide import History, decide
+from overlord.decide import Action, History, RestoreGuard, decide
 from overlord.facts import postgres, system, tailnet
 from overlord.facts.logins import Logins
 from overlord.facts.observe import Facts
 from overlord.facts.peer import Peer, parse_peer
-from overlord.facts.services import Container
+from overlord.facts.services import Container, Health
 from overlord.facts.system import Disk
 from overlord.facts.tailnet import Tailnet
 from overlord.files import write_json
@@ -250,6 +251,23 @@ def test_an_answer_that_nobody_waits_for_any_more_is_no_error() -> None:
     handler.wfile = Gone()
     handler._answer(200, "text/plain", b"late")
     assert handler.wfile.getvalue() == b""
+
+
+@pytest.mark.parametrize(
+    ("health", "actions", "seconds"),
+    [
+        ("healthy", (), ROUND_SECONDS),
+        ("starting", (), STARTING_SECONDS),
+        ("starting", (RestoreGuard(),), ROUND_SECONDS),
+        ("unhealthy", (), ROUND_SECONDS),
+    ],
+)
+def test_a_node_whose_service_starts_is_looked_at_again_soon(
+    health: Health, actions: tuple[Action, ...], seconds: float
+) -> None:
+    """Such as PostgreSQL of the node that led, which a switch of roles restarts."""
+    containers = (Container("api", "running", "healthy"), Container("postgres", "running", health))
+    assert pause(replace(healthy_facts(), containers=containers), actions) == seconds
 
 
 def test_the_agent_listens_on_loopback_only() -> None:
