@@ -193,8 +193,18 @@ class Cloud:
         for task in self._tasks[len(self._servers) :]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._hang_up()
         await self._client.stop()
         self._store.save()
+
+    async def _hang_up(self) -> None:
+        """Cut what is still connected off, and wait until its requests have come to their ends."""
+        states = [server.server_state for server in self._servers]
+        for connection in [one for state in states for one in state.connections]:
+            connection.transport.abort()
+        requests = [task for state in states for task in state.tasks]
+        if requests:
+            await asyncio.wait(requests, timeout=DRAIN_SECONDS)
 
     def _serve(self, name: str, addresses: tuple[Address, ...], tls: ssl.SSLContext | None) -> None:
         config = uvicorn.Config(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import io
+import logging
+import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -333,6 +338,34 @@ def test_a_fault_of_the_store_reaches_boto3(cloud: RunningCloud, client: Any) ->
     httpx.post(cloud.url("control", "/faults"), json=fault).raise_for_status()
     assert refused(client.create_bucket, Bucket="overlord-new") == (503, "ServiceUnavailable")
     client.create_bucket(Bucket="overlord-new")
+
+
+def test_a_service_that_stops_ends_the_requests_under_way_in_order(
+    setup: Setup, driver: FakeDriver, tailnet: FakeTailnet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both sides may go at once: a container is killed, and its bucket stops."""
+    cloud = RunningCloud(setup, driver, tailnet)
+    client = cloud.s3()
+    client.create_bucket(Bucket="half-way")
+    client.put_object(Bucket="half-way", Key="large", Body=b"x" * 20_000_000)
+    params = {"Bucket": "half-way", "Key": "large"}
+    with ExitStack() as connections:
+        for verb, size, begun in (("put", 30_000_000, "x"), ("get", 0, "")):
+            url = urlsplit(client.generate_presigned_url(f"{verb}_object", Params=params))
+            plain = socket.create_connection((url.hostname, url.port), timeout=10)
+            connection = connections.enter_context(
+                cloud.trust.wrap_socket(plain, server_hostname=url.hostname)
+            )
+            line = f"{verb.upper()} {url.path}?{url.query} HTTP/1.1"
+            headers = (f"Host: {url.netloc}", f"Content-Length: {size}")
+            connection.sendall("\r\n".join((line, *headers, "", begun)).encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        cloud.stop()
+    s3_backends.reset()
+    # Of a task that never ended asyncio complains when it is forgotten.
+    del cloud
+    gc.collect()
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING] == []
 
 
 def test_a_request_is_taken_apart_by_its_raw_path() -> None:
