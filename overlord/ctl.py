@@ -145,7 +145,8 @@ def logs(service: str, lines: int, follow: bool) -> None:
 
 @main.command()
 def files() -> None:
-    """Compare installed files with their checksums. Ends with 1 when one is not as it was."""
+    """Compare installed files with their checksums, and settings with those of the last release.
+    Ends with 1 when one is not as it was."""
     found = or_stop(lambda: check_files(PATHS, SystemRunner()))
     for file in found.files:
         click.echo(file)
@@ -156,7 +157,7 @@ def files() -> None:
                 "unless it was you: docs/runbooks/compromised.md",
             )
         )
-    click.echo("packages and the release in force are as they were installed")
+    click.echo("packages, the release in force and the settings are as they were installed")
 
 
 @main.group()

@@ -1,8 +1,9 @@
-"""Whether the files of a node are those that were installed.
+"""Whether the files of a node are those that were installed, and its settings as they were set up.
 
 dpkg knows the checksum of each packaged file, and goes with every update; each release has a list
 of its own. So nothing has to be told of a legitimate change, as it has to be with AIDE, and an
-alert means something. Whoever is root can forge both lists: a node in doubt is rebuilt.
+alert means something. Settings have a baseline, see overlord.baseline. Whoever is root can forge
+all of it: a node in doubt is rebuilt.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from overlord.baseline import changed_settings
 from overlord.errors import OverlordError
 from overlord.files import read_json, write_json
 from overlord.paths import Paths
@@ -35,7 +37,7 @@ class FileCheck:
 
     Args:
         time: seconds since the epoch.
-        changed: files that differ or are gone.
+        changed: files and settings that differ, are gone, or are new.
         files: the first of them, each with what is wrong.
     """
 
@@ -78,13 +80,14 @@ def check_files(
 
 def _changed(paths: Paths, runner: Runner) -> list[str]:
     output = check(runner, VERIFY, "see `dpkg --audit`").output
-    return [*changed_packaged(output), *changed_released(paths)]
+    settings = changed_settings(paths, runner)
+    return [*changed_packaged(output), *changed_released(paths), *settings]
 
 
 def changed_packaged(output: str) -> list[str]:
     """Files of packages that differ or are gone, from what `dpkg --verify` says.
 
-    Configuration files are ours to change, and documentation may be left out.
+    Settings are compared with their baseline, and documentation may be left out.
     """
     lines = (_FOUND.match(line) for line in output.splitlines())
     return [

@@ -106,6 +106,16 @@ class Paths:
         return self.state / "file-check.json"
 
     @property
+    def baseline(self) -> Path:
+        """Settings as they were set up, see overlord.baseline."""
+        return self.state / "baseline.json"
+
+    @property
+    def settings_before(self) -> Path:
+        """The same before the change under way; left behind when that was cut short."""
+        return self.state / "settings-before.json"
+
+    @property
     def second_restore_test(self) -> Path:
         """The last one of the second repository."""
         return self.state / "restore-test-second.json"

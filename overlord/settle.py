@@ -6,6 +6,7 @@ from pathlib import Path
 from overlord.actions import database as database_actions
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import read_shared_secrets, share
+from overlord.baseline import baseline_follows
 from overlord.commands.systemd import Systemd
 from overlord.facts.database import DatabaseError, Postgres
 from overlord.firstboot.context import Context, StepFunction
@@ -28,10 +29,11 @@ def host_steps() -> tuple[tuple[str, StepFunction], ...]:
 
 def settle(context: Context, recreate: tuple[str, ...], say: Callable[[str], object]) -> None:
     """Host, agent, stack, health, in this order. Raises OverlordError."""
-    for _, function in host_steps():
-        function(context)
-    _refresh_agent(context)
     paths, name = context.paths, context.node.name
+    with baseline_follows(paths, context.runner):
+        for _, function in host_steps():
+            function(context)
+    _refresh_agent(context)
     share(read_shared_secrets(paths.current / "nodes" / name), paths)
     stack_actions.prepare_environment(context.runner, paths, ADDRESS_TIMEOUT, context.sleep)
     compose = stack_of(paths, name)

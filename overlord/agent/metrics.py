@@ -82,7 +82,7 @@ def _families(view: View, state: State) -> Iterator[Metric]:
     if facts.file_check is not None:
         yield GaugeMetricFamily(
             "overlord_files_changed",
-            "Installed files that differ or are gone",
+            "Installed files and settings that are not as they were",
             facts.file_check.changed,
         )
         yield GaugeMetricFamily(

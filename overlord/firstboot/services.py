@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from overlord.actions import host as host_actions
 from overlord.actions import stack as stack_actions
 from overlord.actions.secrets import read_shared_secrets, share
+from overlord.baseline import keep_baseline
 from overlord.commands.accounts import Accounts
 from overlord.errors import OverlordError
 from overlord.facts.system import read_disk
@@ -93,12 +94,13 @@ def _service_logs(context: Context) -> Iterator[None]:
 
 def finish(context: Context) -> Notes:
     """Let systemd start the stack from now on, forget what user_data brought and is used up, and
-    write down the release."""
+    write down the settings as they are, and the release."""
     with unit_log(context, STACK_UNIT):
         remedy = f"see `journalctl -u {STACK_UNIT}`"
         host_actions.ensure_running(STACK_UNIT, context.runner, remedy)
     names = ("secrets_key", "secrets_url", "bundle_url", "tailscale_auth_key")
     forget_boot_secrets(context.paths, *names)
+    keep_baseline(context.paths, context.runner)
     releases = Releases(context.paths)
     current = releases.current() or ""
     releases.record("first-boot", current, "ok")
