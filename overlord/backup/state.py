@@ -165,10 +165,13 @@ def _lock(paths: Paths, repository: int) -> Path:
 
 
 def backup_document(paths: Paths) -> dict[str, dict[str, Any] | None]:
-    """For the agent's /status: what this node saw, proved and stored last; None for never."""
+    """For the agent's /status: what this node saw, proved and stored last; None for never, and of a
+    second repository that is not there."""
     parts = {
         "watch": read_watch(paths),
         "restore_test": read_restore_test(paths),
+        "second_watch": read_watch(paths, 2),
+        "second_restore_test": read_restore_test(paths, 2),
         "samples": read_samples(paths),
         "lock": read_lock(paths),
     }

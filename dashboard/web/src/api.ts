@@ -211,6 +211,9 @@ export interface SamplesBackup {
 export interface Backups {
   watch: BackupWatch | null;
   restore_test: RestoreTest | null;
+  /** Of the second repository; missing in a release that did not tell, null where there is none. */
+  second_watch?: BackupWatch | null;
+  second_restore_test?: RestoreTest | null;
   samples: SamplesBackup | null;
 }
 

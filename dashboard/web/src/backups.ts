@@ -15,15 +15,36 @@ export interface Told<T> {
   of: T;
 }
 
-/** By the node that leads, which looks after the backups; else by whoever looked last. */
-export function watchOf(lines: readonly NodeLine[]): Told<BackupWatch> | null {
-  const leader = lines.find((line) => line.status?.leader && line.status.backups?.watch);
-  if (leader) return { node: leader.node, of: leader.status!.backups!.watch! };
-  return newest(lines, (backups) => backups.watch, "seen");
+/** A repository of the database's backups. */
+export interface Repository {
+  /** "" where there is one alone. */
+  number: "" | "1" | "2";
+  watch: Told<BackupWatch> | null;
+  test: Told<RestoreTest> | null;
 }
 
-export function restoreTestOf(lines: readonly NodeLine[]): Told<RestoreTest> | null {
-  return newest(lines, (backups) => backups.restore_test, "ended");
+/** The first one, and the second one where a node knows of it. */
+export function repositoriesOf(lines: readonly NodeLine[]): Repository[] {
+  const watch = watchOf(lines);
+  const test = newest(lines, (backups) => backups.restore_test, "ended");
+  const secondWatch = watchOf(lines, "second_watch");
+  const secondTest = newest(lines, (backups) => backups.second_restore_test, "ended");
+  if (!secondWatch && !secondTest) return [{ number: "", watch, test }];
+  return [
+    { number: "1", watch, test },
+    { number: "2", watch: secondWatch, test: secondTest },
+  ];
+}
+
+/** By the node that leads, which looks after the backups; else by whoever looked last. */
+function watchOf(
+  lines: readonly NodeLine[],
+  which: "watch" | "second_watch" = "watch",
+): Told<BackupWatch> | null {
+  const leader = lines.find((line) => line.status?.leader);
+  const of = leader?.status?.backups?.[which];
+  if (leader && of) return { node: leader.node, of };
+  return newest(lines, (backups) => backups[which], "seen");
 }
 
 export function samplesOf(lines: readonly NodeLine[]): Told<SamplesBackup> | null {
@@ -32,7 +53,7 @@ export function samplesOf(lines: readonly NodeLine[]): Told<SamplesBackup> | nul
 
 function newest<K extends string, T extends Record<K, number>>(
   lines: readonly NodeLine[],
-  pick: (backups: Backups) => T | null,
+  pick: (backups: Backups) => T | null | undefined,
   time: K,
 ): Told<T> | null {
   const told = lines.flatMap((line) => {

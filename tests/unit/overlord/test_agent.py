@@ -151,15 +151,18 @@ def test_the_status_tells_of_the_backups_and_of_what_was_never_done(
     service: Service, tmp_path: Path
 ) -> None:
     show(service, healthy_facts())
-    never = {"watch": None, "restore_test": None, "samples": None, "lock": None}
-    assert json.loads(ask(service, "/status")[1])["backups"] == never
+    parts = ("watch", "restore_test", "second_watch", "second_restore_test", "samples", "lock")
+    assert json.loads(ask(service, "/status")[1])["backups"] == dict.fromkeys(parts)
 
     write_watch(Paths(tmp_path), Watch(seen=100.0, newest=90.0, backups=3, error="no bucket"))
     write_restore_test(Paths(tmp_path), RestoreTest(ended=50.0, ok=False, faults=("empty",)))
+    write_watch(Paths(tmp_path), Watch(seen=110.0, backups=4), 2)
 
     found = json.loads(ask(service, "/status")[1])["backups"]
     assert (found["watch"]["newest"], found["watch"]["error"]) == (90.0, "no bucket")
     assert (found["restore_test"]["ok"], found["restore_test"]["faults"]) == (False, ["empty"])
+    assert found["second_watch"]["backups"] == 4
+    assert found["second_restore_test"] is None
     assert found["samples"] is None
 
 

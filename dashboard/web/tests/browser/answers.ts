@@ -431,11 +431,17 @@ function backups(primary: boolean, now: number): Backups {
       };
 }
 
-export function makeNodes(now: number): NodeReport[] {
-  return [
-    { node: "vps-01", self: true, at: iso(now), status: nodeStatus("vps-01", now), error: null },
-    { node: "vps-02", self: false, at: iso(now), status: nodeStatus("vps-02", now), error: null },
-  ];
+export function makeNodes(now: number, secondRepository = false): NodeReport[] {
+  return ["vps-01", "vps-02"].map((node) => {
+    const status = nodeStatus(node, now);
+    if (secondRepository) {
+      status.backups!.second_watch = status.backups!.watch && {
+        ...status.backups!.watch,
+        error: "the backup repository cannot be read: no route to host",
+      };
+    }
+    return { node, self: node === "vps-01", at: iso(now), status, error: null };
+  });
 }
 
 export function makeAudit(now: number): AuditEntry[] {

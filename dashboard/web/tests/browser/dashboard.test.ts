@@ -608,6 +608,19 @@ describe("the other pages", () => {
     expect(complaints).toEqual([]);
   });
 
+  test("a second repository has panels of its own", async () => {
+    server.secondRepository = true;
+    const page = await openPage("/backups");
+    const badge = (name: string) => page.getByRole("region", { name }).locator(".badge");
+    await badge("Database, repository 2").waitFor();
+    expect(await badge("Database, repository 1").innerText()).toBe("OK");
+    expect(await badge("Database, repository 2").innerText()).toBe("Fails");
+    expect(await badge("Restore test, repository 1").innerText()).toBe("Proved good");
+    expect(await badge("Restore test, repository 2").innerText()).toBe("Never tried");
+    await accessible(page);
+    expect(complaints).toEqual([]);
+  });
+
   test("what a node that cannot be read knows of the backups is said to be missing", async () => {
     server.peerUnreadable = true;
     const page = await openPage("/backups");

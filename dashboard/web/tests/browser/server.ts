@@ -40,6 +40,7 @@ export class FakeServer {
   apiAway = false;
   /** The peer's agent is of a release that the page does not know. */
   peerUnreadable = false;
+  secondRepository = false;
   private readonly server: Server;
   private readonly streams = new Set<ServerResponse>();
   private heartbeat: NodeJS.Timeout;
@@ -169,7 +170,7 @@ export class FakeServer {
       return json({ items, next: null });
     }
     if (path === "/api/nodes") {
-      const [own, peer] = answers.makeNodes(now);
+      const [own, peer] = answers.makeNodes(now, this.secondRepository);
       return json({
         nodes: [own, this.peerUnreadable ? { ...peer, status: { leader: true } } : peer],
       });

@@ -6,8 +6,7 @@ import {
   judgeRestore,
   judgeSamples,
   judgeWatch,
-  restoreTestOf,
-  watchOf,
+  repositoriesOf,
 } from "../../src/backups";
 import { lagWords, pairOf, rightWords } from "../../src/failover";
 import { linesOf, type NodeLine } from "../../src/nodes";
@@ -83,15 +82,18 @@ describe("failover", () => {
 
 describe("backups", () => {
   const watch = (change: Partial<BackupWatch>) => ({
-    ...watchOf(pair())!.of,
+    ...repositoriesOf(pair())[0]!.watch!.of,
     seen: SECONDS,
     ...change,
   });
-  const restore = (change: Partial<RestoreTest>) => ({ ...restoreTestOf(pair())!.of, ...change });
+  const restore = (change: Partial<RestoreTest>) => ({
+    ...repositoriesOf(pair())[0]!.test!.of,
+    ...change,
+  });
 
   test("the node that leads tells of the repository, the standby of the restore", () => {
-    expect(watchOf(pair())!.node).toBe("vps-01");
-    expect(restoreTestOf(pair())!.node).toBe("vps-02");
+    expect(repositoriesOf(pair())[0]!.watch!.node).toBe("vps-01");
+    expect(repositoriesOf(pair())[0]!.test!.node).toBe("vps-02");
   });
 
   test("after a failover the word of the new primary counts, however lately the old one looked", () => {
@@ -100,7 +102,22 @@ describe("backups", () => {
       first.leader = false;
       second.leader = true;
     });
-    expect(watchOf(lines)!.node).toBe("vps-02");
+    expect(repositoriesOf(lines)[0]!.watch!.node).toBe("vps-02");
+  });
+
+  test("a second repository is beside the first one as soon as a node knows of it", () => {
+    expect(repositoriesOf(pair()).map((one) => one.number)).toEqual([""]);
+    const lines = pair((first, second) => {
+      first.backups!.second_watch = { ...first.backups!.watch!, backups: 7 };
+      second.backups!.second_restore_test = { ...second.backups!.restore_test!, ok: false };
+    });
+    const [one, two] = repositoriesOf(lines);
+    expect([one!.number, one!.watch!.of.backups, one!.test!.of.ok]).toEqual(["1", 31, true]);
+    expect([two!.number, two!.watch!.of.backups, two!.test!.of.ok]).toEqual(["2", 7, false]);
+    const untried = pair((first) => {
+      first.backups!.second_watch = first.backups!.watch;
+    });
+    expect(repositoriesOf(untried)[1]!.test).toBeNull();
   });
 
   test("agents that do not tell of backups leave them unknown", () => {
@@ -108,7 +125,7 @@ describe("backups", () => {
       delete first.backups;
       delete second.backups;
     });
-    expect(watchOf(lines)).toBeNull();
+    expect(repositoriesOf(lines)[0]!.watch).toBeNull();
     expect(judgeWatch(null, SECONDS).label).toBe("No backup yet");
   });
 
