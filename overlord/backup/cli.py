@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 from rich.console import Console
 
-from overlord.backup.archive import Upload
 from overlord.backup.copy import Copier, copy_failure, find_copy
 from overlord.backup.leadership import leads
 from overlord.backup.logs import LOGS
@@ -44,9 +44,9 @@ def now(full: bool) -> None:
     # A node that does not lead has said so by now.
     if leads():
         node = or_stop(lambda: read_boot_settings(PATHS).node)
-        or_stop(lambda: managers[0].back_up_samples(_into(data_bucket), node))
+        or_stop(lambda: managers[0].back_up_samples(_upload, node))
         click.echo(SNAPSHOT_STORED)
-        _say_stored(or_stop(lambda: managers[0].back_up_logs(_into(logs_bucket), node)))
+        _say_stored(or_stop(lambda: managers[0].back_up_logs(_open_logs, node)))
     if failed:
         sys.exit(1)
 
@@ -155,12 +155,12 @@ def _tend_locks(managers: Sequence[Manager]) -> None:
 
 
 def _tend_samples(manager: Manager) -> None:
-    if manager.tend_samples(_into(data_bucket), read_boot_settings(PATHS).node):
+    if manager.tend_samples(_upload, read_boot_settings(PATHS).node):
         click.echo(SNAPSHOT_STORED)
 
 
 def _tend_logs(manager: Manager) -> None:
-    _say_stored(manager.tend_logs(_into(logs_bucket), read_boot_settings(PATHS).node))
+    _say_stored(manager.tend_logs(_open_logs, read_boot_settings(PATHS).node))
 
 
 def _say_stored(size: int | None) -> None:
@@ -168,5 +168,9 @@ def _say_stored(size: int | None) -> None:
         click.echo(f"{size / 1000**2:.1f} MB of logs stored")
 
 
-def _into(bucket: Callable[[Paths], Bucket]) -> Upload:
-    return lambda key, source: bucket(PATHS).upload(key, source)
+def _upload(key: str, source: BinaryIO) -> int:
+    return data_bucket(PATHS).upload(key, source)
+
+
+def _open_logs() -> Bucket:
+    return logs_bucket(PATHS)

@@ -17,7 +17,7 @@ from heapq import nsmallest
 from pathlib import Path
 from typing import IO
 
-from overlord.backup.archive import Files, Upload, store, unpack
+from overlord.backup.archive import Files, store, unpack
 from overlord.backup.objects import Bucket, Stored, look_for_room
 from overlord.errors import OverlordError
 
@@ -57,9 +57,12 @@ class Step:
     bytes: int
 
 
-def back_up_logs(volume: Path, node: str, upload: Upload, since: int, now: float) -> Iterator[Step]:
+def back_up_logs(volume: Path, node: str, bucket: Bucket, since: int, now: float) -> Iterator[Step]:
     """Store what Loki wrote since a moment, and tell of each archive once it is stored. The last
     step is of no archive. No step at all where no Loki has ever run. Raises OverlordError.
+
+    A bucket without an archive of this node, such as one that was made anew, gets all that there
+    is: an index in it would name chunks that went into another one.
 
     Args:
         volume: Loki's folder.
@@ -71,11 +74,14 @@ def back_up_logs(volume: Path, node: str, upload: Upload, since: int, now: float
         return
     until = int((now - SETTLED) * _SECOND)
     # A moment that is still to come was told by a clock that has been set back since.
-    since = since if since <= until else 0
+    if since > until or not bucket.objects(f"{LOGS}{node}/"):
+        since = 0
+        # To be remembered before the first archive is there and tells otherwise.
+        yield Step(since, 0)
     while batch := _next_batch(chunks, since, until):
         moment = datetime.fromtimestamp(batch[-1].moment / _SECOND, UTC)
         key = f"{LOGS}{node}/{moment:%Y-%m-%dT%H%M%S.%fZ}.tar"
-        size = store(_opened(chunks, batch), key, upload)
+        size = store(_opened(chunks, batch), key, bucket.upload)
         since = batch[-1].moment + 1
         yield Step(since, size)
     yield Step(until, 0)

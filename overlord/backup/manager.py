@@ -14,6 +14,7 @@ from overlord.backup.archive import Upload
 from overlord.backup.causes import NOT_ARCHIVED, cause_of, failure, run_tool
 from overlord.backup.examination import faults, parse_found
 from overlord.backup.logs import back_up_logs
+from overlord.backup.objects import Bucket
 from overlord.backup.repository import Kind, Repository
 from overlord.backup.samples import back_up_samples
 from overlord.backup.schedule import due, missed_today
@@ -120,7 +121,7 @@ class Manager:
                 raise
             write_samples(self.paths, Samples(self.now(), size))
 
-    def tend_logs(self, upload: Upload, node: str) -> int | None:
+    def tend_logs(self, open_bucket: Callable[[], Bucket], node: str) -> int | None:
         """Store what this node's Loki wrote, once an hour, whichever node leads; returns the bytes,
         None where it is not its turn. Raises OverlordError, after it has been written down for the
         alert."""
@@ -128,17 +129,18 @@ class Manager:
         if 0 <= self.now() - before.ended < LOGS_EVERY:
             return None
         try:
-            return self.back_up_logs(upload, node)
+            return self.back_up_logs(open_bucket, node)
         except BusyError:  # the restore test takes its time every night
             return None
 
-    def back_up_logs(self, upload: Upload, node: str) -> int:
+    def back_up_logs(self, open_bucket: Callable[[], Bucket], node: str) -> int:
         """Store what this node's Loki wrote since the last time; returns the bytes. Raises
         OverlordError, after it has been written down for the alert."""
         with self.alone():
             logs, began, size = read_logs(self.paths) or Logs(), self.now(), 0
             try:
-                for step in back_up_logs(self.paths.loki_volume, node, upload, logs.until, began):
+                volume, bucket = self.paths.loki_volume, open_bucket()
+                for step in back_up_logs(volume, node, bucket, logs.until, began):
                     size += step.bytes
                     # Not again, whatever happens to the rest.
                     logs = replace(logs, until=step.until)

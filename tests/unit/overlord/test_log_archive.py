@@ -25,8 +25,8 @@ from overlord.backup.logs import (
     put_back_logs,
 )
 from overlord.backup.manager import LOGS_EVERY
-from overlord.backup.objects import Stored
-from overlord.backup.state import read_logs
+from overlord.backup.objects import Bucket, Stored
+from overlord.backup.state import Logs, read_logs, write_logs
 from overlord.backup.words import of_logs
 from overlord.errors import OverlordError
 from overlord.firstboot import data
@@ -94,13 +94,25 @@ class Shelf:
             if key.startswith(prefix)
         ]
 
+    def opener(self) -> Bucket:
+        return self  # type: ignore[return-value]
+
+    def holds_earlier_ones(self) -> None:
+        empty = io.BytesIO()
+        tarfile.open(fileobj=empty, mode="w").close()
+        self.held["logs/vps-01/2026-11-01T000000.000000Z.tar"] = empty.getvalue()
+
     @contextmanager
     def opened(self, key: str) -> Iterator[BinaryIO]:
         yield io.BytesIO(self.held[key])
 
     def names(self) -> list[list[str]]:
         """Of each archive, in the order in which they were stored."""
-        return [tarfile.open(fileobj=io.BytesIO(one)).getnames() for one in self.held.values()]
+        found = []
+        for one in self.held.values():
+            with tarfile.open(fileobj=io.BytesIO(one)) as archive:
+                found.append(archive.getnames())
+        return [names for names in found if names]
 
 
 @pytest.fixture
@@ -126,12 +138,12 @@ def use_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 def send(loki: Loki, shelf: Shelf, since: int = 0, now: float = NOW) -> int:
     """Until when all is in the bucket."""
-    return list(back_up_logs(loki.folder, "vps-01", shelf.upload, since, now))[-1].until
+    return list(back_up_logs(loki.folder, "vps-01", shelf.opener(), since, now))[-1].until
 
 
 def restored(shelf: Shelf, folder: Path) -> dict[str, bytes]:
     new = Loki(folder)
-    put_back_logs(new.folder, shelf, newest_archives(shelf.objects()))  # type: ignore[arg-type]
+    put_back_logs(new.folder, shelf.opener(), newest_archives(shelf.objects()))
     return new.files()
 
 
@@ -169,6 +181,7 @@ def test_they_go_in_the_order_in_which_they_were_written(loki: Loki, shelf: Shel
 
 def test_a_folder_is_older_than_the_file_that_was_begun_in_it(loki: Loki, shelf: Shelf) -> None:
     """Loki may write on after a folder shows its last change."""
+    shelf.holds_earlier_ones()
     late = loki.folder / "chunks" / CHUNKS[2]
     since = int((NOW - 500) * 10**9)
     os.utime(late, (NOW - 499, NOW - 499))
@@ -206,8 +219,16 @@ def test_a_file_that_may_still_be_written_waits(loki: Loki, shelf: Shelf) -> Non
 
 
 def test_a_clock_that_was_set_back_sends_all_of_it_again(loki: Loki, shelf: Shelf) -> None:
+    shelf.holds_earlier_ones()
     send(loki, shelf, int((NOW + 5000) * 10**9))
     assert shelf.names() == [[*CHUNKS, INDEX]]
+
+
+def test_a_bucket_that_was_made_anew_gets_all_of_it(loki: Loki, shelf: Shelf) -> None:
+    until = send(loki, shelf)
+    shelf.held = {"logs/vps-02/2026-11-27T170500.000000Z.tar": shelf.held.popitem()[1]}
+    send(loki, shelf, until)
+    assert shelf.names() == [[*CHUNKS, INDEX]] * 2
 
 
 def test_only_chunks_and_the_index_are_taken(loki: Loki, shelf: Shelf) -> None:
@@ -235,7 +256,7 @@ def test_where_loki_has_never_run_nothing_is_told_to_be_in_the_bucket(
 ) -> None:
     desk = Desk(tmp_path)
     desk.time = NOW
-    assert desk.manager.tend_logs(shelf.upload, "vps-01") == 0
+    assert desk.manager.tend_logs(shelf.opener, "vps-01") == 0
     assert "overlord_logs_backup_timestamp_seconds" not in desk.metrics()
 
 
@@ -256,8 +277,8 @@ def test_what_is_there_already_stays_as_it_is(loki: Loki, shelf: Shelf, tmp_path
     new = Loki(tmp_path / "new")
     new.writes(CHUNKS[0], NOW, b"there")
     again = newest_archives(shelf.objects())
-    assert put_back_logs(new.folder, shelf, again) == len(CHUNKS)  # type: ignore[arg-type]
-    assert put_back_logs(new.folder, shelf, again) == 0  # type: ignore[arg-type]
+    assert put_back_logs(new.folder, shelf.opener(), again) == len(CHUNKS)
+    assert put_back_logs(new.folder, shelf.opener(), again) == 0
     assert new.files() == {**loki.files(), CHUNKS[0]: b"there"}
 
 
@@ -270,10 +291,10 @@ def test_a_restore_that_is_cut_short_leaves_no_index_without_its_chunks_and_goes
         shelf.held[key] = whole[:part]
         new = Loki(tmp_path / f"cut-{part}")
         with pytest.raises(OverlordError, match="damaged"):
-            put_back_logs(new.folder, shelf, shelf.objects())  # type: ignore[arg-type]
+            put_back_logs(new.folder, shelf.opener(), shelf.objects())
         assert INDEX not in new.files() or set(CHUNKS) <= set(new.files())
         shelf.held[key] = whole
-        put_back_logs(new.folder, shelf, shelf.objects())  # type: ignore[arg-type]
+        put_back_logs(new.folder, shelf.opener(), shelf.objects())
         assert new.files() == loki.files()
 
 
@@ -369,12 +390,12 @@ def desk(tmp_path: Path, loki: Loki) -> Desk:
 
 def test_each_node_sends_its_own_once_an_hour_whichever_leads(desk: Desk, shelf: Shelf) -> None:
     assert "overlord_logs_backup" not in desk.metrics()
-    size = desk.manager.tend_logs(shelf.upload, "vps-02")
+    size = desk.manager.tend_logs(shelf.opener, "vps-02")
     assert size == len(shelf.held["logs/vps-02/2026-11-27T170500.000000Z.tar"])
     desk.time += LOGS_EVERY - 1
-    assert desk.manager.tend_logs(shelf.upload, "vps-02") is None
+    assert desk.manager.tend_logs(shelf.opener, "vps-02") is None
     desk.time += 1
-    assert desk.manager.tend_logs(shelf.upload, "vps-02") == 0
+    assert desk.manager.tend_logs(shelf.opener, "vps-02") == 0
     metrics = desk.metrics()
     assert "overlord_logs_backup_failed 0.0" in metrics
     [told] = [one for one in metrics.splitlines() if one.startswith("overlord_logs_backup_times")]
@@ -385,11 +406,11 @@ def test_a_bucket_that_is_away_is_told_and_tried_again(desk: Desk, shelf: Shelf)
     shelf.away = True
     for _ in range(2):
         with pytest.raises(OverlordError, match="does not answer"):
-            desk.manager.tend_logs(shelf.upload, "vps-01")
+            desk.manager.tend_logs(shelf.opener, "vps-01")
     assert "overlord_logs_backup_failed 1.0" in desk.metrics()
     assert "overlord_logs_backup_timestamp_seconds" not in desk.metrics()
     shelf.away = False
-    assert desk.manager.tend_logs(shelf.upload, "vps-01")
+    assert desk.manager.tend_logs(shelf.opener, "vps-01")
     assert "overlord_logs_backup_failed 0.0" in desk.metrics()
 
 
@@ -399,16 +420,16 @@ def test_whenever_it_is_killed_the_next_run_sends_the_rest_and_nothing_twice(
     monkeypatch.setattr(logs, "ARCHIVE_BYTES", 1)
     for shelf.dies_after in range(4):
         with pytest.raises(KilledError):
-            desk.manager.tend_logs(shelf.upload, "vps-01")
+            desk.manager.tend_logs(shelf.opener, "vps-01")
         assert len(shelf.held) == shelf.dies_after
         # And in the moment after it was stored, before that was written down.
         with monkeypatch.context() as patched:
             patched.setattr("overlord.backup.manager.write_logs", killed)
             shelf.dies_after = -1
             with pytest.raises(KilledError):
-                desk.manager.tend_logs(shelf.upload, "vps-01")
+                desk.manager.tend_logs(shelf.opener, "vps-01")
         assert len(shelf.held) == len(set(shelf.held))
-    desk.manager.tend_logs(shelf.upload, "vps-01")
+    desk.manager.tend_logs(shelf.opener, "vps-01")
     assert sorted(name for names in shelf.names() for name in names) == sorted([*CHUNKS, INDEX])
     assert restored(shelf, tmp_path / "new") == loki.files()
 
@@ -417,11 +438,33 @@ def killed(*_: object) -> None:
     raise KilledError
 
 
+def test_a_kill_after_the_first_archive_in_a_new_bucket_costs_none_of_the_others(
+    desk: Desk, loki: Loki, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "ARCHIVE_BYTES", 1)
+    desk.manager.tend_logs(shelf.opener, "vps-01")
+    shelf.held.clear()
+    desk.time += LOGS_EVERY
+
+    def write(paths: Paths, state: Logs) -> None:
+        if shelf.held:
+            raise KilledError
+        write_logs(paths, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("overlord.backup.manager.write_logs", write)
+        with pytest.raises(KilledError):
+            desk.manager.tend_logs(shelf.opener, "vps-01")
+    assert len(shelf.held) == 1
+    desk.manager.tend_logs(shelf.opener, "vps-01")
+    assert restored(shelf, tmp_path / "new") == loki.files()
+
+
 def test_while_something_else_is_at_work_it_waits_for_its_turn(desk: Desk, shelf: Shelf) -> None:
     with desk.manager.alone():
-        assert desk.manager.tend_logs(shelf.upload, "vps-01") is None
+        assert desk.manager.tend_logs(shelf.opener, "vps-01") is None
         assert read_logs(desk.paths) is None
-    assert desk.manager.tend_logs(shelf.upload, "vps-01")
+    assert desk.manager.tend_logs(shelf.opener, "vps-01")
 
 
 @pytest.fixture
