@@ -23,11 +23,14 @@ def managers_of(paths: Paths) -> tuple[Manager, ...]:
     """The first repository's first. Raises OverlordError when the node is not known."""
     boot = read_boot_settings(paths)
     tool = BackupTool(stack_of(paths, boot.node))
-    count = len(read_backup_terms(paths, boot).repositories)
-    return tuple(
-        Manager(paths, SystemRunner(), one, leads, click.echo, number=number)
-        for number, one in enumerate(tool.of_each(count), 1)
-    )
+    manager = Manager(paths, SystemRunner(), tool, leads, click.echo)
+    return of_each(manager, len(read_backup_terms(paths, boot).repositories))
+
+
+def of_each(manager: Manager, count: int) -> tuple[Manager, ...]:
+    """The same for each of so many repositories, the first one's first."""
+    tools = manager.tool.of_each(count)
+    return tuple(replace(manager, tool=tool, number=n) for n, tool in enumerate(tools, 1))
 
 
 def reading(manager: Manager, folder: Path) -> Manager:

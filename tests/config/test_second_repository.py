@@ -12,14 +12,13 @@ import pytest
 
 from overlord.backup.examination import faults, parse_found
 from overlord.backup.manager import Manager
-from overlord.backup.managers import in_turn
+from overlord.backup.managers import in_turn, of_each
 from overlord.backup.repository import (
     Repository,
-    parse_info,
     segment_number,
     segment_of_lsn,
 )
-from overlord.backup.source import Look, Source, backups_word, choose
+from overlord.backup.source import Look, Source, backups_word, choose, look_at, read_repository
 from overlord.commands.backup import BackupTool
 from overlord.commands.compose import Compose
 from overlord.errors import OverlordError
@@ -27,6 +26,8 @@ from overlord.paths import Paths
 from tests.support.backup_site import DATA, TOOL, Site, SiteRunner, objects, site
 
 REPOSITORY = "/etc/overlord/postgres/pgbackrest-repository"
+ONE = BackupTool(Compose(Path("/compose.yaml"), Path("/compose.env")))
+TOOLS = ONE.of_each(2)
 KEYS = {1: "b2_key", 2: "second_b2_key"}
 ROWS = 600
 pytestmark = pytest.mark.timeout(300)
@@ -38,18 +39,11 @@ def alone(here: Site, number: int, *args: str) -> str:
 
 def repository(here: Site, number: int) -> Repository:
     """Raises OverlordError where it cannot be read."""
-    result = here.try_(REPOSITORY, str(number), TOOL, "--output=json", "info")
-    return parse_info(result.stdout if result.returncode == 0 else "")
+    return read_repository(SiteRunner(here), TOOLS[number - 1])
 
 
 def looks(here: Site) -> list[Look]:
-    found = []
-    for number in KEYS:
-        try:
-            found.append(Look(number, repository(here, number)))
-        except OverlordError as error:
-            found.append(Look(number, None, error))
-    return found
+    return look_at(SiteRunner(here), TOOLS)
 
 
 def source(here: Site) -> Source:
@@ -152,11 +146,7 @@ def test_the_timer_fills_a_second_repository_that_is_new_and_the_restore_test_pr
 ) -> None:
     with site(second=True) as here:
         here.sql("CREATE TABLE devices AS SELECT g AS id FROM generate_series(1, 500) g")
-        compose = Compose(Path("/compose.yaml"), Path("/compose.env"))
-        managers = [
-            Manager(Paths(tmp_path), SiteRunner(here), tool, lambda: True, number=number)
-            for number, tool in enumerate(BackupTool(compose).of_each(2), 1)
-        ]
+        managers = of_each(Manager(Paths(tmp_path), SiteRunner(here), ONE, lambda: True), 2)
         assert not repository(here, 2).has_stanza
         assert in_turn(managers, Manager.tend) == ["full", "full"]
         assert in_turn(managers, Manager.tend) == [None, None]

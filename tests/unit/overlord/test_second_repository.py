@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from overlord.backup.cli import backup
 from overlord.backup.manager import Manager
-from overlord.backup.managers import in_turn
+from overlord.backup.managers import in_turn, of_each
 from overlord.backup.repository import Repository, parse_info
 from overlord.backup.restore import Restore
 from overlord.backup.source import Look, backups_word, choose
@@ -114,11 +114,7 @@ class Pair:
         self.desk = Desk(root)
         # The first key that fits answers.
         self.desk.runner.answers = {**by_number, **self.desk.runner.answers}
-        one = self.desk.manager
-        self.managers = tuple(
-            replace(one, tool=tool, number=number)
-            for number, tool in enumerate(one.tool.of_each(2), 1)
-        )
+        self.managers = of_each(self.desk.manager, 2)
 
     def tend(self) -> list[str | None]:
         return in_turn(self.managers, Manager.tend)
