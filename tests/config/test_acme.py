@@ -97,7 +97,9 @@ def pebble(folder: Path, cloud: RunningCloud, http_port: int, days: int) -> Iter
     names = f"127.0.0.1:{cloud.cloud.ports['dns']}"
     line = command("pebble", "-config", folder / "pebble.json", "-dnsserver", names, folder=folder)
     log = folder / "pebble.log"
-    with running(line, log):
+    # It refuses requests and waits by chance, to try clients; certbot asks again only once.
+    steady = ("env", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_VA_NOSLEEP=1")
+    with running([*steady, *line], log):
         deadline = time.monotonic() + 20
         while True:
             try:
