@@ -22,13 +22,13 @@ LONGEST = (
     "test_backup",
     "test_abuse",
     "test_backup_faults",
+    "test_buckets_survive",
     "test_backup_copy",
     "test_alert_channels",
     "test_monitoring",
     "test_acme",
     "test_device_disk",
     "test_gitea",
-    "test_buckets_survive",
 )
 
 

@@ -262,6 +262,10 @@ def test_where_both_are_away_every_piece_of_the_log_waits(pair: Site) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         assert waiting(pair) >= len(names)
+        # As long as none may wait, a piece is let go once the first of them is back and has it.
+        pair.stop()
+        pair.start()
+        assert waiting(pair) >= len(names)
     segment(pair)
     until_waiting(pair, 0)
     for number in KEYS:
