@@ -109,8 +109,11 @@ class BackupStore(pulumi.ComponentResource):
             adopt=backup.adopt,
             force_destroy=goes,
             account="second" if second else "",
-            # A destroy takes the rest down and leaves it where it is.
+            # A destroy takes the rest down and leaves it where it is. The second repository can be
+            # switched off: then its bucket leaves the state and stays too.
             opts=pulumi.ResourceOptions(
-                parent=self, protect=args.protect, retain_on_delete=not goes
+                parent=self,
+                protect=args.protect and (goes or not second),
+                retain_on_delete=not goes,
             ),
         ).name

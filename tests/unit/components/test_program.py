@@ -670,6 +670,9 @@ def test_a_second_repository_is_one_more_bucket_under_the_same_lock_and_rules(
     assert more == {BUCKET: 1}
     first, second = with_second.named("store-data"), with_second.named("store-second-data")
     assert second.inputs["name"] == "overlord-elsewhere-data"
+    assert first.options.protect
+    assert not second.options.protect  # it can be switched off
+    assert second.options.retainOnDelete
     assert second.inputs["account"] == "second"
     for same in ("lockDays", "lockMode", "lifecycle", "versioning", "encryption", "public"):
         assert second.inputs[same] == first.inputs[same]
