@@ -11,7 +11,7 @@ from typing import Any
 import requests
 
 from sandbox.commands import SandboxError
-from sandbox.world import CONTROL_URL, World
+from sandbox.world import CONTROL_URL, SAVED_BUCKET, World
 
 STATUS_SECONDS = 10
 SAVE_SECONDS = 600
@@ -46,7 +46,7 @@ def save_buckets(world: World, going: Collection[str] | None) -> list[str]:
             )
         if running is None:
             for name in going:
-                (world.kept_buckets / f"{name}.bucket").unlink()
+                (world.kept_buckets / f"{name}{SAVED_BUCKET}").unlink()
         else:
             _ask("POST", "/buckets/save", SAVE_SECONDS, json={"leave_out": sorted(going)})
     except requests.RequestException as error:
@@ -59,7 +59,7 @@ def save_buckets(world: World, going: Collection[str] | None) -> list[str]:
 
 def kept_buckets(world: World) -> list[str]:
     """Names of the buckets on the disk."""
-    return sorted(file.stem for file in world.kept_buckets.glob("*.bucket"))
+    return sorted(file.stem for file in world.kept_buckets.glob(f"*{SAVED_BUCKET}"))
 
 
 def put_away(world: World) -> None:

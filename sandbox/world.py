@@ -54,6 +54,8 @@ HEADSCALE_URL = f"http://{GATEWAY}:{HEADSCALE_PORT}"
 INBOX_URL = f"http://{GATEWAY}:{INBOX_PORT}"
 """What people would get: messages of alert channels and dead man's switches."""
 
+SAVED_BUCKET = ".bucket"
+"""How the name of a bucket's file ends."""
 DOMAIN = "overlord.localhost"
 """Browsers and curl resolve every name under .localhost to loopback (RFC 6761)."""
 PUBLIC_NAME = f"fleet.{DOMAIN}"
@@ -126,7 +128,7 @@ class World:
 
     @property
     def kept_buckets(self) -> Path:
-        """One file a bucket."""
+        """One file a bucket, its name and SAVED_BUCKET."""
         return self.kept / "buckets"
 
     @property

@@ -24,6 +24,7 @@ from overlord.commands.compose import Compose
 from overlord.errors import OverlordError
 from overlord.paths import Paths
 from tests.support.backup_site import DATA, TOOL, Site, SiteRunner, objects, site
+from tests.support.emptied import empty_bucket
 
 REPOSITORY = "/etc/overlord/postgres/pgbackrest-repository"
 ONE = BackupTool(Compose(Path("/compose.yaml"), Path("/compose.env")))
@@ -123,12 +124,8 @@ def lose_the_database(here: Site) -> None:
 
 
 def empty(here: Site) -> None:
-    """Take all there is out of the first bucket for good, as its owner can."""
-    owner = here.cloud.s3()
-    for page in owner.get_paginator("list_object_versions").paginate(Bucket=here.bucket):
-        for one in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-            where = {"Bucket": here.bucket, "Key": one["Key"], "VersionId": one["VersionId"]}
-            owner.delete_object(**where, BypassGovernanceRetention=True)
+    """Take all there is out of the first bucket for good."""
+    empty_bucket(here.cloud.s3(), here.bucket)
     assert objects(here, "") == []
 
 

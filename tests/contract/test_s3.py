@@ -73,6 +73,14 @@ def refused(call: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[int, s
     return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]
 
 
+def retain(client: Any, bucket: str, mode: str, days: int) -> None:
+    """Lock what will be put into a bucket."""
+    rule = {"DefaultRetention": {"Mode": mode, "Days": days}}
+    client.put_object_lock_configuration(
+        Bucket=bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+
+
 @pytest.fixture
 def client(cloud: RunningCloud) -> Any:
     return with_md5(cloud.s3())
@@ -88,10 +96,7 @@ def bucket(client: Any) -> str:
 def locked(client: Any) -> str:
     name = "overlord-locked"
     client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
-    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 7}}
-    client.put_object_lock_configuration(
-        Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
-    )
+    retain(client, name, "GOVERNANCE", 7)
     return name
 
 
@@ -389,14 +394,7 @@ def test_buckets_that_were_saved_are_in_the_next_cloud_with_versions_and_locks(
     for name in ("kept-data", "empty-one", "named-one"):
         client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
         client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    retention = {"Mode": "COMPLIANCE", "Days": 3}
-    client.put_object_lock_configuration(
-        Bucket="kept-data",
-        ObjectLockConfiguration={
-            "ObjectLockEnabled": "Enabled",
-            "Rule": {"DefaultRetention": retention},
-        },
-    )
+    retain(client, "kept-data", "COMPLIANCE", 3)
     client.put_bucket_lifecycle_configuration(Bucket="kept-data", LifecycleConfiguration=LIFECYCLE)
     for body in (b"first", b"second" * 1_000_000):
         client.put_object(Bucket="kept-data", Key="a/b c", Body=body, ContentMD5=md5(body))
@@ -443,13 +441,6 @@ def test_the_lock_of_a_bucket_with_data_can_be_changed(cloud: RunningCloud) -> N
     client.create_bucket(Bucket="locked-one", ObjectLockEnabledForBucket=True)
     client.put_bucket_versioning(Bucket="locked-one", VersioningConfiguration={"Status": "Enabled"})
     client.put_object(Bucket="locked-one", Key="x", Body=b"x", ContentMD5=md5(b"x"))
-    retention = {"Mode": "GOVERNANCE", "Days": 9}
-    client.put_object_lock_configuration(
-        Bucket="locked-one",
-        ObjectLockConfiguration={
-            "ObjectLockEnabled": "Enabled",
-            "Rule": {"DefaultRetention": retention},
-        },
-    )
+    retain(client, "locked-one", "GOVERNANCE", 9)
     lock = client.get_object_lock_configuration(Bucket="locked-one")["ObjectLockConfiguration"]
     assert lock["Rule"]["DefaultRetention"]["Days"] == 9

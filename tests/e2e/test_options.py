@@ -17,6 +17,7 @@ from drill.disaster import NODES, destroy, leader
 from sandbox.world import S3_URL
 from tests.e2e.posting import in_sync
 from tests.e2e.sandbox_world import REPOSITORY, STACK, SandboxWorld, eventually, project_copy
+from tests.support.emptied import empty_bucket
 
 BACKUP = "overlord:backup"
 SECOND = {
@@ -38,7 +39,7 @@ def switched_on(pair: SandboxWorld, tmp_path_factory: pytest.TempPathFactory) ->
     options = {"overlord:openbao": True, BACKUP: settings[BACKUP] | {"second": SECOND}}
     yield project_copy(tmp_path_factory.mktemp("options"), config=options)
     if any(bucket["Name"] == SECOND_BUCKET for bucket in pair.s3.list_buckets()["Buckets"]):
-        empty(pair, SECOND_BUCKET)
+        empty_bucket(pair.s3, SECOND_BUCKET)
         pair.s3.delete_bucket(Bucket=SECOND_BUCKET)
 
 
@@ -46,17 +47,6 @@ def switched_on(pair: SandboxWorld, tmp_path_factory: pytest.TempPathFactory) ->
 def administrator(pair: SandboxWorld) -> str:
     """The administrator's password of OpenBao."""
     return str(pair.output("adminSecrets")["openbao_admin_password"])
-
-
-def empty(pair: SandboxWorld, bucket: str, prefix: str = "") -> None:
-    """Delete every version below a prefix, as the owner of the account can."""
-    client = pair.s3
-    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
-        for version in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-            client.delete_object(
-                Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"],
-                BypassGovernanceRetention=True,
-            )  # fmt: skip
 
 
 def bao(pair: SandboxWorld, node: str, *arguments: str, token: str = "") -> str:
@@ -155,7 +145,7 @@ def test_both_servers_burn_down_with_the_first_repository_empty_and_the_second_h
     backup = repositories(pair, node)["2"][0]
     archive_the_log(pair, node)  # the secret is younger than the backup
     destroy(pair, account=False)
-    empty(pair, pair.output("buckets")["data"], "database/")
+    empty_bucket(pair.s3, pair.output("buckets")["data"], "database/")
 
     run = pair.up(switched_on).must()
     print(f"\nback from the second repository: {run.seconds:.1f} s", flush=True)

@@ -23,10 +23,10 @@ from moto.s3.utils import _VersionedKeyStore
 
 from sandbox.cloud.s3 import moto_as_b2
 from sandbox.cloud.s3.rules import BucketFacts
+from sandbox.world import SAVED_BUCKET
 
 SPOOLED = "sandbox.spooled"
 """Where the front leaves the request's body in the ASGI scope."""
-_SAVED = ".bucket"
 
 
 class MotoStorage:
@@ -90,15 +90,15 @@ class MotoStorage:
                 draft = folder / f"{name}.new"
                 with draft.open("wb") as file:
                     _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(bucket)
-                draft.replace(folder / f"{name}{_SAVED}")
+                draft.replace(folder / f"{name}{SAVED_BUCKET}")
         for path in folder.iterdir():
-            if path.name.removesuffix(_SAVED) not in saved:
+            if path.name.removesuffix(SAVED_BUCKET) not in saved:
                 path.unlink()
         return [_summary(name, bucket) for name, bucket in saved.items()]
 
     def load(self, folder: Path) -> None:
         """Take over what `save` has written into a folder; one that is not there is empty."""
-        for path in sorted(folder.glob(f"*{_SAVED}")):
+        for path in sorted(folder.glob(f"*{SAVED_BUCKET}")):
             with path.open("rb") as file:
                 self._buckets()[path.stem] = pickle.load(file)  # noqa: S301 (our own)
 
